@@ -1,0 +1,1 @@
+"""The lab: many servers, started, broken and judged from outside."""

@@ -1,0 +1,1 @@
+"""Several servers in one process, under a virtual clock; its place."""

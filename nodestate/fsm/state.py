@@ -1,0 +1,59 @@
+"""The tables, their secondary indexes, and the index at which each last changed."""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from typing import Final
+
+from nodestate.model.node import Node, NodeKey
+
+NODES: Final = "nodes"
+ALLOCATIONS: Final = "allocations"
+EVALUATIONS: Final = "evaluations"
+JOBS: Final = "jobs"
+TABLES: Final = (NODES, ALLOCATIONS, EVALUATIONS, JOBS)
+
+
+class State:
+    """Everything that is replicated.
+
+    Only `apply` changes it. The read side is the methods below; records are immutable,
+    so what they return may be kept.
+    """
+
+    __slots__ = ("indexes", "node_keys", "node_secrets", "nodes")
+
+    def __init__(self) -> None:
+        self.nodes: dict[NodeKey, Node] = {}
+        self.node_keys: list[NodeKey] = []  # sorted: the order of the id's bytes
+        self.node_secrets: dict[NodeKey, bytes] = {}
+        self.indexes: dict[str, int] = dict.fromkeys(TABLES, 0)
+
+    def node(self, key: NodeKey) -> Node | None:
+        """Return the node, `None` if there is none."""
+        return self.nodes.get(key)
+
+    def table_index(self, table: str) -> int:
+        """Return the index of the last entry that changed the table, 0 if none did."""
+        return self.indexes[table]
+
+    def nodes_under(self, prefix: str) -> Iterator[Node]:
+        """Yield the nodes whose key starts with `prefix`, in order; all for `""`."""
+        position = bisect_left(self.node_keys, prefix)
+        while position < len(self.node_keys):
+            key = self.node_keys[position]
+            if not key.startswith(prefix):
+                return
+            yield self.nodes[key]
+            position += 1
+
+    def put_node(self, key: NodeKey, node: Node) -> None:
+        """Write a record; for `evolve_*` alone."""
+        if key not in self.nodes:
+            insort(self.node_keys, key)
+        self.nodes[key] = node
+
+    def remove_node(self, key: NodeKey) -> None:
+        """Remove a record and its secret; for `evolve_*` alone."""
+        del self.nodes[key]
+        del self.node_keys[bisect_left(self.node_keys, key)]
+        self.node_secrets.pop(key, None)

@@ -1,0 +1,136 @@
+"""Everything that may be asked of the state machine: a tagged union, for ever.
+
+Append new commands; never reuse a tag; give each new field a default that means what
+old entries meant. A command carries every value that could differ between servers.
+"""
+
+import msgspec
+
+from nodestate.model.node import DrainStrategy, Node, NodeEvent, NodeKey, NodeStatus
+
+ANONYMOUS = "anonymous"
+SERVER = "server"
+
+
+class _Command(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """What all commands carry: when it was asked, by whom.
+
+    `asked_by` is a token's accessor, `anonymous`, or `server`.
+    """
+
+    at_ns: int
+    asked_by: str = ANONYMOUS
+
+
+class Registration(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One node as its agent sent it, checked, with its computed class.
+
+    `secret_sha256` is the digest of the SecretID, which itself never enters the log.
+    """
+
+    key: NodeKey
+    node: Node
+    secret_sha256: bytes
+
+
+class RegisterNodes(_Command, frozen=True, kw_only=True, tag="node.register"):
+    """Register one node or many, each accepted or refused on its own.
+
+    `seed` is what the ids of evaluations are derived from.
+    """
+
+    registrations: tuple[Registration, ...]
+    seed: bytes
+
+
+class UpdateNodeStatus(_Command, frozen=True, kw_only=True, tag="node.status"):
+    """Set a node's status on its agent's word."""
+
+    key: NodeKey
+    status: NodeStatus
+    secret_sha256: bytes
+    seed: bytes
+
+
+class MissHeartbeats(_Command, frozen=True, kw_only=True, tag="node.miss_heartbeat"):
+    """Mark nodes down that were not heard of in time; unknown and down ones are passed over."""
+
+    keys: tuple[NodeKey, ...]
+    seed: bytes
+
+
+class EmitNodeEvents(_Command, frozen=True, kw_only=True, tag="node.events"):
+    """Add lines to a node's history on its agent's word."""
+
+    key: NodeKey
+    secret_sha256: bytes
+    events: tuple[NodeEvent, ...]
+
+
+class SetDrain(_Command, frozen=True, kw_only=True, tag="node.drain"):
+    """Start, change or stop a drain.
+
+    With a `strategy` (deadline and flag; the times are set from `at_ns` when it is
+    applied) the drain starts or changes. Without one it stops, and `mark_eligible`
+    says whether the node opens again. `accessor_id` is `LastDrain`'s text for who asked.
+    """
+
+    key: NodeKey
+    strategy: DrainStrategy | None
+    mark_eligible: bool = False
+    accessor_id: str = ""
+    meta: dict[str, str] | None = None
+    seed: bytes
+
+
+class CompletedDrain(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A drain that has ended.
+
+    `modify_index` is the node's as the drainer saw it: a node that changed since is
+    passed over, so that a late completion cannot end another drain.
+    """
+
+    key: NodeKey
+    modify_index: int
+    deadline_reached: bool = False
+
+
+class CompleteDrains(_Command, frozen=True, kw_only=True, tag="node.drain_complete"):
+    """End the drains of nodes that have nothing left to move."""
+
+    drains: tuple[CompletedDrain, ...]
+
+
+class SetEligibility(_Command, frozen=True, kw_only=True, tag="node.eligibility"):
+    """Open a node for placements, or close it."""
+
+    key: NodeKey
+    eligibility: str
+    seed: bytes
+
+
+class EvaluateNode(_Command, frozen=True, kw_only=True, tag="node.evaluate"):
+    """Make evaluations for whatever concerns a node."""
+
+    key: NodeKey
+    seed: bytes
+
+
+class PurgeNodes(_Command, frozen=True, kw_only=True, tag="node.purge"):
+    """Remove nodes, all or none."""
+
+    keys: tuple[NodeKey, ...]
+    seed: bytes
+
+
+Command = (
+    RegisterNodes
+    | UpdateNodeStatus
+    | MissHeartbeats
+    | EmitNodeEvents
+    | SetDrain
+    | CompleteDrains
+    | SetEligibility
+    | EvaluateNode
+    | PurgeNodes
+)

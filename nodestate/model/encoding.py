@@ -1,0 +1,52 @@
+"""How records become bytes: JSON as Nomad writes it, MessagePack for log and disk."""
+
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from nodestate.model.timestamp import Timestamp, format_rfc3339, parse_rfc3339
+
+T = TypeVar("T")
+
+
+def _to_json(value: Any) -> str | None:
+    if isinstance(value, Timestamp):
+        return format_rfc3339(value.ns)
+    raise NotImplementedError(type(value))
+
+
+def from_json_value(kind: type, value: Any) -> Any:
+    """Build the types that JSON does not have; msgspec's `dec_hook` for JSON."""
+    if kind is Timestamp:
+        if value is None:
+            return Timestamp(0)
+        if isinstance(value, str):
+            return Timestamp(parse_rfc3339(value))
+        raise ValueError(f"expected an RFC 3339 time, found {type(value).__name__}")
+    raise NotImplementedError(kind)
+
+
+def _to_msgpack(value: Any) -> int:
+    if isinstance(value, Timestamp):
+        return value.ns
+    raise NotImplementedError(type(value))
+
+
+def _from_msgpack(kind: type, value: Any) -> Any:
+    if kind is Timestamp and isinstance(value, int):
+        return Timestamp(value)
+    raise NotImplementedError(kind)
+
+
+JSON: Final = msgspec.json.Encoder(enc_hook=_to_json)
+MSGPACK: Final = msgspec.msgpack.Encoder(enc_hook=_to_msgpack, order="deterministic")
+
+
+def encode_json(value: object) -> bytes:
+    """Return the compact JSON of a record or an answer."""
+    return JSON.encode(value)
+
+
+def msgpack_decoder(kind: type[T]) -> msgspec.msgpack.Decoder[T]:
+    """Return a decoder for values that `MSGPACK` wrote."""
+    return msgspec.msgpack.Decoder(kind, dec_hook=_from_msgpack)

@@ -1,0 +1,62 @@
+"""What a proposer is told: the same on every server, for the same entry."""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+
+class RefusalCode(StrEnum):
+    """Why the state machine refused; the API has one table from code to status."""
+
+    INVALID = "invalid"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+
+
+NODE_NOT_FOUND: Final = "node not found"
+ELIGIBLE_WHILE_DRAINING: Final = (
+    "can not set node's scheduling eligibility to eligible while it is draining"
+)
+NODE_SECRET_MISMATCH: Final = "node secret ID does not match"  # noqa: S105  a text
+REGISTER_SECRET_MISMATCH: Final = "node secret ID does not match. Not registering node."  # noqa: S105  a text
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False, tag="refused"):
+    """Nothing changed, and why."""
+
+    code: RefusalCode
+    reason: str
+
+
+class RegistrationResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What became of one node of a registration: accepted, or refused with a reason."""
+
+    node_id: str
+    refused: Refused | None = None
+    node_modify_index: int = 0
+    eval_ids: tuple[str, ...] = ()
+    is_down: bool = False  # registered as down: it gets no TTL
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="accepted"):
+    """Applied. `index` is the entry's, or 0 when it changed nothing.
+
+    `node_count` is the number of registered nodes after the entry. Evaluations are made
+    by the entry itself, so `eval_create_index` is `index` wherever there are any.
+    """
+
+    index: int = 0
+    node_modify_index: int = 0
+    eval_ids: tuple[str, ...] = ()
+    node_count: int = 0
+    registrations: tuple[RegistrationResult, ...] = ()
+
+    @property
+    def eval_create_index(self) -> int:
+        """Return the index at which the evaluations were created, 0 without any."""
+        return self.index if self.eval_ids else 0
+
+
+Outcome = Accepted | Refused

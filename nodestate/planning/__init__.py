@@ -1,0 +1,1 @@
+"""What should be proposed next: pure functions over a view and a time."""

@@ -1,0 +1,127 @@
+"""The protocols that rooms meet at; `server.py` hands each room what implements them."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from enum import StrEnum
+from typing import Any, Protocol
+
+import msgspec
+
+from nodestate.fsm.state import State
+from nodestate.model.command import Command
+from nodestate.model.outcome import Outcome
+
+
+class Role(StrEnum):
+    """What a server is to its cluster at the moment."""
+
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class ServerAddress(msgspec.Struct, frozen=True):
+    """Where one server of the cluster is reached: `host:port` for peers and for HTTP."""
+
+    server_id: str
+    peer_address: str
+    http_address: str
+
+
+class LeadershipStatus(msgspec.Struct, frozen=True):
+    """Who leads, as this server sees it, all of one moment.
+
+    `last_contact_s` is the time since the leader was last heard of: 0.0 on a leader that
+    reaches a majority, `None` if it never was.
+    """
+
+    server_id: str
+    role: Role
+    term: int
+    leader_id: str | None
+    last_contact_s: float | None
+    commit_index: int
+    applied_index: int
+
+    @property
+    def is_leader(self) -> bool:
+        """Say whether this server leads."""
+        return self.role is Role.LEADER
+
+
+class Leadership(Protocol):
+    """Who leads, and being told when that changes."""
+
+    def status(self) -> LeadershipStatus:
+        """Return how things stand now."""
+
+    def servers(self) -> Sequence[ServerAddress]:
+        """Return the servers of the cluster, this one too, sorted by id."""
+
+    def is_ready_to_lead(self) -> bool:
+        """Say whether this server leads and has applied an entry of its own term."""
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call back on the loop whenever role, term, leader or readiness changed."""
+
+
+class Proposer(Protocol):
+    """From a command to its outcome."""
+
+    async def propose(self, command: Command, *, deadline_s: float) -> Outcome:
+        """Return once `command` is applied here, on this server.
+
+        Works on any server: a follower sends it to the leader. Waits up to
+        `deadline_s` seconds in all. Raises `NoLeaderError` if nothing was sent (safe to
+        retry) and `OutcomeUnknownError` after: then the command may still be applied
+        later, and only a read can tell.
+        """
+
+    async def propose_as_leader(
+        self, command: Command, *, term: int, deadline_s: float
+    ) -> Outcome:
+        """Do the same, but only if this server leads in `term`; else `NoLeaderError`.
+
+        For the leader's own services: what a deposed leader still wants to say must not
+        reach its successor.
+        """
+
+    async def barrier(self, *, deadline_s: float) -> int:
+        """Commit an entry that changes nothing, and return its index once applied here.
+
+        A read that follows sees every write acknowledged before the call. Errors as for
+        `propose`.
+        """
+
+
+class StateView(Protocol):
+    """Read access to this server's replica."""
+
+    def state(self) -> State:
+        """Return the state as of the last applied entry; treat it as read-only."""
+
+    def applied_index(self) -> int:
+        """Return the index of the last applied entry."""
+
+    async def wait_until_applied(self, index: int, *, deadline_s: float) -> bool:
+        """Return whether entry `index` was applied here within `deadline_s` seconds."""
+
+
+class LeaderCalls(Protocol):
+    """Questions that only the leader can answer, asked from any server."""
+
+    async def ask_leader(self, question: bytes, *, deadline_s: float) -> bytes:
+        """Return the leader's answer; locally if this server leads.
+
+        Raises `NoLeaderError` if there is none or it did not take the question, and
+        `OutcomeUnknownError` if the answer was lost.
+        """
+
+    def answer_with(self, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Use `answer` for questions that reach this server while it leads."""
+
+
+class Spawner(Protocol):
+    """Starts tasks that somebody owns, awaits and cancels."""
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Run it; an exception out of it stops the server."""

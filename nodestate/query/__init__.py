@@ -1,0 +1,1 @@
+"""Reading: pure functions over a view of the state."""

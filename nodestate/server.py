@@ -1,0 +1,1 @@
+"""Puts a server together: builds every room and hands each what it needs."""

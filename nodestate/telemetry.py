@@ -1,0 +1,1 @@
+"""structlog set-up and the metrics registry."""
