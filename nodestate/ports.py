@@ -102,6 +102,14 @@ class StateView(Protocol):
     def applied_index(self) -> int:
         """Return the index of the last applied entry."""
 
+    def is_caught_up(self) -> bool:
+        """Say whether, since it started, this replica has applied all that was committed.
+
+        False from the start until the leader's commit index of first contact is applied;
+        true from then on. A server that still replays its log must not answer as if
+        what it has were all there is.
+        """
+
     async def wait_until_applied(self, index: int, *, deadline_s: float) -> bool:
         """Return whether entry `index` was applied here within `deadline_s` seconds."""
 
@@ -118,6 +126,36 @@ class LeaderCalls(Protocol):
 
     def answer_with(self, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
         """Use `answer` for questions that reach this server while it leads."""
+
+
+class Counter(Protocol):
+    """A number that only grows."""
+
+    def add(self, amount: float = 1.0, label: str = "") -> None:
+        """Count; `label` is a value of the metric's one label, from a closed set."""
+
+
+class Timing(Protocol):
+    """How long something takes."""
+
+    def observe(self, seconds: float, label: str = "") -> None:
+        """Take one duration into account."""
+
+
+class Metrics(Protocol):
+    """Where a room declares what it measures; `telemetry.MetricsRegistry` is the real one.
+
+    Names are `nodestate_<room>_<noun>_<unit>`; counters end in `_total`.
+    """
+
+    def counter(self, name: str, description: str, label: str = "") -> Counter:
+        """Declare a counter, with at most one label."""
+
+    def timing(self, name: str, description: str, label: str = "") -> Timing:
+        """Declare a duration in seconds: count, sum and buckets."""
+
+    def gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
+        """Declare a value that is read when somebody asks."""
 
 
 class Spawner(Protocol):
