@@ -1,1 +1,464 @@
-"""Typed HTTP client: used by the CLI, the lab and the tests."""
+"""A typed client for the HTTP API, used by the command line, the lab and the tests.
+
+One client talks to one server. It never repeats a request and never follows a redirect:
+what was asked once is sent once, so that whoever keeps a history knows what may have
+happened. Every request has a deadline.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Generic, Self, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from nodestate.errors import (
+    ConfigError,
+    OutcomeUnknownError,
+    ResponseError,
+    UnreachableError,
+)
+from nodestate.model.encoding import encode_json, from_json_value
+from nodestate.model.node import Driver, HostVolume, LastDrain, Node, Record
+
+DEFAULT_ADDRESS: Final = "http://127.0.0.1:4646"
+CONNECT_TIMEOUT_S: Final = 5.0
+REQUEST_TIMEOUT_S: Final = 10.0
+"""For a request that does not wait; longer than a server takes to give up on a write."""
+
+BLOCKING_WAIT_S_DEFAULT: Final = 300.0
+CONNECTIONS_MAX: Final = 100
+ERROR_TEXT_BYTES_MAX: Final = 4096
+_JITTER_PART: Final = 16  # a server adds up to a sixteenth to a wait
+_NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+T = TypeVar("T")
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """How a read is to be answered.
+
+    With an `index` the answer waits until there is a newer one, at most `wait_s` seconds.
+    """
+
+    index: int = 0
+    wait_s: float = 0.0
+    stale: bool = False
+    consistent: bool = False
+
+
+NOW: Final = Query()
+
+
+class Read(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """A value, the index it is of, and how fresh the server is. `body` is as sent."""
+
+    value: T
+    body: bytes
+    index: int
+    known_leader: bool
+    last_contact_ms: int
+    next_token: str = ""
+
+
+class NodeStub(Record, frozen=True, kw_only=True):
+    """A node as the list shows it."""
+
+    id: str
+    name: str = ""
+    datacenter: str = ""
+    node_class: str = ""
+    node_pool: str = ""
+    address: str = ""
+    version: str = ""
+    drain: bool = False
+    scheduling_eligibility: str = ""
+    status: str = ""
+    status_description: str = ""
+    drivers: dict[str, Driver] | None = None
+    host_volumes: dict[str, HostVolume] | None = None
+    last_drain: LastDrain | None = None
+    attributes: dict[str, str] | None = None
+    create_index: int = 0
+    modify_index: int = 0
+
+
+class AllocationJob(Record, frozen=True, kw_only=True):
+    """What a client needs to know about an allocation's job."""
+
+    type: str = ""
+    version: int = 0
+
+
+class DesiredTransition(Record, frozen=True, kw_only=True):
+    """What a server wants to happen to an allocation."""
+
+    migrate: bool | None = None
+
+
+class AllocationResources(Record, frozen=True, kw_only=True):
+    """What an allocation takes."""
+
+    cpu: int = msgspec.field(name="CPU", default=0)
+    memory_mb: int = 0
+    disk_mb: int = 0
+
+
+class Allocation(Record, frozen=True, kw_only=True):
+    """An allocation of a node, as far as a client shows it."""
+
+    id: str
+    eval_id: str = ""
+    node_id: str = ""
+    job_id: str = ""
+    task_group: str = ""
+    job: AllocationJob | None = None
+    desired_status: str = ""
+    desired_transition: DesiredTransition | None = None
+    client_status: str = ""
+    resources: AllocationResources | None = None
+    create_time: int = 0
+    modify_time: int = 0
+    create_index: int = 0
+
+
+class DrainSpec(Record, frozen=True, kw_only=True):
+    """How to drain: a deadline in ns, 0 for none, below 0 to force at once."""
+
+    deadline: int = 0
+    ignore_system_jobs: bool = False
+
+
+class ServerInfo(Record, frozen=True, kw_only=True):
+    """A server as an agent is told of it."""
+
+    rpc_advertise_addr: str = msgspec.field(name="RPCAdvertiseAddr", default="")
+    datacenter: str = ""
+
+
+class Written(Record, frozen=True, kw_only=True):
+    """The answer to a write: index 0 if nothing changed; `heartbeat_ttl` in ns."""
+
+    index: int = 0
+    node_modify_index: int = 0
+    eval_create_index: int = 0
+    eval_ids: tuple[str, ...] | None = None
+    heartbeat_ttl: int = 0
+    num_nodes: int = 0
+    leader_rpc_addr: str = ""
+    servers: tuple[ServerInfo, ...] | None = None
+
+
+class Registered(Written, frozen=True, kw_only=True):
+    """What became of one node of a batch: `error` is empty if it was accepted."""
+
+    id: str = ""
+    error: str = ""
+
+
+class BatchRegistered(Record, frozen=True, kw_only=True):
+    """The answer to a batch registration, one result per node, in order."""
+
+    index: int = 0
+    results: tuple[Registered, ...] = ()
+
+
+class Member(Record, frozen=True, kw_only=True):
+    """A server of the cluster, as any of them sees it."""
+
+    name: str = ""
+    addr: str = ""
+    port: int = 0
+    status: str = ""
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    protocol_cur: int = 0
+
+
+class Members(Record, frozen=True, kw_only=True):
+    """All servers of the cluster."""
+
+    server_name: str = ""
+    server_region: str = ""
+    server_dc: str = msgspec.field(name="ServerDC", default="")
+    members: tuple[Member, ...] | None = None
+
+
+class ServerHealth(msgspec.Struct, frozen=True):
+    """Whether a server can do its work, and why not."""
+
+    ok: bool
+    message: str
+
+
+class _Health(msgspec.Struct, frozen=True):
+    server: ServerHealth
+
+
+class _Reply(msgspec.Struct, frozen=True):
+    """An answer before anybody has looked at it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Client:
+    """Talks to one server; use it as an asynchronous context."""
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        token: str = "",
+        region: str = "",
+        namespace: str = "",
+        accept_gzip: bool = False,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        """Take the address as `http://host:port`; raises `ConfigError` if it is none."""
+        self.address = _base_address(address)
+        self._everywhere = _present(region=region, namespace=namespace)
+        self._headers = {"Accept-Encoding": "gzip" if accept_gzip else "identity"}
+        if token:
+            self._headers["X-Nomad-Token"] = token
+        self._connections_max = connections_max
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the connection pool; nothing is sent yet."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections_max),
+            headers=self._headers,
+            skip_auto_headers=("Content-Type", "User-Agent"),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def nodes(
+        self, query: Query = NOW, *, prefix: str = "", **options: str
+    ) -> Read[list[NodeStub]]:
+        """List nodes; `options` are the list's own, such as `filter` and `per_page`."""
+        return await self._read(
+            "/v1/nodes", list[NodeStub], query, _present(prefix=prefix, **options)
+        )
+
+    async def node(self, node_id: str, query: Query = NOW) -> Read[Node]:
+        """Read one node, by its full id."""
+        return await self._read(_node_path(node_id), Node, query)
+
+    async def allocations(
+        self, node_id: str, query: Query = NOW
+    ) -> Read[list[Allocation]]:
+        """Read the allocations of a node."""
+        path = _node_path(node_id, "allocations")
+        return await self._read(path, list[Allocation], query)
+
+    async def drain(
+        self,
+        node_id: str,
+        spec: DrainSpec | None,
+        *,
+        mark_eligible: bool = False,
+        meta: Mapping[str, str] | None = None,
+    ) -> Written:
+        """Start or change a drain, or stop it with `None`."""
+        body = {"DrainSpec": spec, "MarkEligible": mark_eligible, "Meta": meta}
+        return await self._write(_node_path(node_id, "drain"), body, Written)
+
+    async def set_eligibility(self, node_id: str, eligibility: str) -> Written:
+        """Make a node `eligible` or `ineligible`."""
+        body = {"Eligibility": eligibility}
+        return await self._write(_node_path(node_id, "eligibility"), body, Written)
+
+    async def evaluate(self, node_id: str) -> Written:
+        """Have whatever concerns a node looked at again."""
+        return await self._write(_node_path(node_id, "evaluate"), {}, Written)
+
+    async def purge(self, node_id: str) -> Written:
+        """Remove a node."""
+        return await self._write(_node_path(node_id, "purge"), {}, Written)
+
+    async def register(self, node: Mapping[str, object]) -> Written:
+        """Register a node: its record as JSON has it, with its `SecretID`."""
+        return await self._write("/v1/nodes", {"Node": node}, Written)
+
+    async def register_batch(
+        self, nodes: Sequence[Mapping[str, object]]
+    ) -> BatchRegistered:
+        """Register many nodes at once, each accepted or refused on its own."""
+        return await self._write("/v1/nodes", {"Nodes": nodes}, BatchRegistered)
+
+    async def heartbeat(
+        self, node_id: str, secret_id: str, status: str = ""
+    ) -> Written:
+        """Say that a node lives, and in which status if that changes."""
+        body = _present(SecretID=secret_id, Status=status)
+        return await self._write(_node_path(node_id, "heartbeat"), body, Written)
+
+    async def emit_events(
+        self, node_id: str, secret_id: str, events: Sequence[Mapping[str, object]]
+    ) -> Written:
+        """Add lines to a node's history."""
+        body = {"SecretID": secret_id, "NodeEvents": events}
+        return await self._write(_node_path(node_id, "events"), body, Written)
+
+    async def leader(self, region: str = "") -> str:
+        """Return the leader's peer address, empty if none is known."""
+        options = _present(region=region)
+        return (await self._read("/v1/status/leader", str, NOW, options)).value
+
+    async def peers(self) -> list[str]:
+        """Return the peer addresses of all servers."""
+        return (await self._read("/v1/status/peers", list[str], NOW)).value
+
+    async def members(self) -> Read[Members]:
+        """Return the servers of the cluster."""
+        return await self._read("/v1/agent/members", Members, NOW)
+
+    async def health(self) -> ServerHealth:
+        """Return this server's health; a bad one is an answer, not an error."""
+        reply = await self._send("GET", "/v1/agent/health", {"type": "server"})
+        if reply.status not in {200, 500}:
+            raise _error(reply)
+        return _decoded(reply, _Health).server
+
+    async def agent(self) -> dict[str, Any]:
+        """Return what the server says about itself: `config`, `member`, `stats`."""
+        return (await self._read("/v1/agent/self", dict[str, Any], NOW)).value
+
+    async def metrics(self) -> dict[str, Any]:
+        """Return the metrics in Nomad's JSON."""
+        return (await self._read("/v1/metrics", dict[str, Any], NOW)).value
+
+    async def metrics_text(self) -> str:
+        """Return the metrics in Prometheus' text form."""
+        reply = await self._send("GET", "/v1/metrics", {"format": "prometheus"})
+        if reply.status != 200:
+            raise _error(reply)
+        return reply.body.decode()
+
+    async def _read(
+        self,
+        path: str,
+        kind: type[T],
+        query: Query,
+        options: Mapping[str, str] | None = None,
+    ) -> Read[T]:
+        parameters = {**_query_parameters(query), **(options or {})}
+        timeout_s = REQUEST_TIMEOUT_S
+        if query.index > 0:
+            wait_s = query.wait_s or BLOCKING_WAIT_S_DEFAULT
+            timeout_s += wait_s + wait_s / _JITTER_PART
+        reply = await self._send("GET", path, parameters, timeout_s=timeout_s)
+        if reply.status != 200:
+            raise _error(reply)
+        return Read(
+            value=_decoded(reply, kind),
+            body=reply.body,
+            index=int(reply.headers.get("X-Nomad-Index", "0")),
+            known_leader=reply.headers.get("X-Nomad-KnownLeader") == "true",
+            last_contact_ms=int(reply.headers.get("X-Nomad-LastContact", "0")),
+            next_token=reply.headers.get("X-Nomad-NextToken", ""),
+        )
+
+    async def _write(self, path: str, body: object, kind: type[T]) -> T:
+        # Not PUT: aiohttp sends that again by itself when a kept connection breaks.
+        reply = await self._send("POST", path, {}, body=encode_json(body))
+        if reply.status != 200:
+            raise _error(reply)
+        return _decoded(reply, kind)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        *,
+        body: bytes | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> _Reply:
+        if self._session is None:
+            raise RuntimeError("use the client as an asynchronous context")
+        query = urlencode({**self._everywhere, **parameters})
+        url = URL(f"{self.address}{path}?{query}".removesuffix("?"), encoded=True)
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        try:
+            async with self._session.request(
+                method, url, data=body, timeout=timeout, allow_redirects=False
+            ) as response:
+                return _Reply(response.status, response.headers, await response.read())
+        except _NOT_SENT as error:
+            raise UnreachableError(_no_connection(self.address, error)) from error
+        except (TimeoutError, aiohttp.ClientError) as error:
+            reason = str(error) or f"no answer within {timeout_s:g} s"
+            if method == "GET":
+                raise UnreachableError(f"{method} {url}: {reason}") from error
+            raise OutcomeUnknownError(
+                f"{method} {url}: {reason}; it may have happened all the same"
+            ) from error
+
+
+def _base_address(address: str) -> str:
+    text = address if "://" in address else f"http://{address}"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"address {address!r}: {error}") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(f"address {address!r}: must be like {DEFAULT_ADDRESS}")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
+
+
+def _node_path(node_id: str, action: str = "") -> str:
+    path = f"/v1/node/{quote(node_id, safe='')}"
+    return f"{path}/{action}" if action else path
+
+
+def _present(**values: str) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value}
+
+
+def _query_parameters(query: Query) -> dict[str, str]:
+    parameters = {}
+    if query.index > 0:
+        parameters["index"] = str(query.index)
+    if query.wait_s > 0:
+        parameters["wait"] = f"{round(query.wait_s * 1000)}ms"
+    if query.stale:
+        parameters["stale"] = "true"
+    if query.consistent:
+        parameters["consistent"] = "true"
+    return parameters
+
+
+def _decoded(reply: _Reply, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(reply.body, type=kind, dec_hook=from_json_value)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise ResponseError(reply.status, f"unexpected body: {error}") from error
+
+
+def _error(reply: _Reply) -> ResponseError:
+    return ResponseError(
+        reply.status,
+        reply.body[:ERROR_TEXT_BYTES_MAX].decode(errors="replace"),
+        outcome=reply.headers.get("X-Nodestate-Outcome", ""),
+    )
+
+
+def _no_connection(address: str, error: Exception) -> str:
+    reason = error.strerror if isinstance(error, aiohttp.ClientOSError) else None
+    return f"no connection to {address}: {reason or 'timed out'}"

@@ -231,23 +231,29 @@ def load_config(
     return config
 
 
-def dev_config(port: int, data_dir: str) -> ServerConfig:
+def dev_config(
+    port: int,
+    data_dir: str,
+    *,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> ServerConfig:
     """Return the configuration of a server alone, for trying things.
 
     Port 0 takes a free one, which the server prints. It has nobody to wait for, so it
     elects itself at once.
     """
-    config = ServerConfig(
-        name="dev",
-        data_dir=data_dir,
-        http=f"127.0.0.1:{port}",
-        peer="127.0.0.1:0",
-        raft_heartbeat_s=0.05,
-        election_timeout_s_min=0.2,
-        election_timeout_s_max=0.4,
-    )
-    check_config(config)
-    return config
+    alone = {
+        "name": "dev",
+        "data_dir": data_dir,
+        "http": f"127.0.0.1:{port}",
+        "peer": "127.0.0.1:0",
+        "servers": (),
+        "raft_heartbeat_s": 0.05,
+        "election_timeout_s_min": 0.2,
+        "election_timeout_s_max": 0.4,
+    }
+    return load_config(None, environment or {}, {**alone, **(overrides or {})})
 
 
 def split_address(address: str) -> tuple[str, int]:

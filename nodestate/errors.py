@@ -55,5 +55,9 @@ class ResponseError(NodestateError):
         self.outcome = outcome
 
 
+class UnreachableError(NodestateError):
+    """A server gave the client no answer, and nothing can have come of the request."""
+
+
 class ConfigError(NodestateError):
     """A setting cannot be used; the text names the setting and the value."""
