@@ -1,0 +1,65 @@
+"""`python -m cluster …`: what the lab can do, from a checkout."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from cluster.down import run_down, run_status
+from cluster.servers import ServerFiles, read_server_files
+from cluster.up import EXIT_FAILED, ClusterError, run_up
+
+LOCAL: Final = Path(__file__).parent / "local"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what was asked, and return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except ClusterError as error:
+        print(f"cluster: {error}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _run(options: argparse.Namespace) -> int:
+    match options.command:
+        case "up":
+            return run_up(_servers(options), fresh=options.fresh)
+        case "down":
+            return run_down(_servers(options))
+        case "status":
+            return run_status(_servers(options))
+        case other:
+            raise AssertionError(f"no such command: {other}")
+
+
+def _servers(options: argparse.Namespace) -> list[ServerFiles]:
+    paths = options.config or sorted(LOCAL.glob("server*.toml"))
+    try:
+        return [read_server_files(path, directory=Path.cwd()) for path in paths]
+    except (OSError, ValueError, KeyError, StopIteration) as error:
+        raise ClusterError(f"cannot read the servers' settings: {error!r}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cluster", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", help="start the servers and stay in the foreground")
+    up.add_argument("--fresh", action="store_true", help="start from empty data")
+    down = commands.add_parser("down", help="stop them, from another terminal")
+    status = commands.add_parser("status", help="say how each server is")
+    for command in (up, down, status):
+        command.add_argument(
+            "--config",
+            action="append",
+            type=Path,
+            metavar="FILE",
+            help="settings of one server, once for each; default: cluster/local",
+        )
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

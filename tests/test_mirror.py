@@ -1,0 +1,42 @@
+"""The tree of tests mirrors the tree of the service: one file for each module."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+# Each exception with its reason; a module that needs none any more must leave the list.
+EXCEPTIONS = {
+    "__main__.py": "two lines, run by tests/cluster",
+    "ports.py": "protocols: tests/contracts runs one suite against each implementation",
+    "errors.py": "classes without behaviour",
+    "server.py": "only puts the rooms together: tests/cluster starts real ones",
+    "fsm/state.py": "tables without behaviour: tests/fsm goes through the rest",
+    "model/command.py": "records without behaviour",
+    "model/node.py": "records without behaviour",
+    "model/outcome.py": "records without behaviour",
+    "model/question.py": "records without behaviour",
+}
+
+
+def modules() -> set[str]:
+    return {
+        str(path.relative_to(ROOT / "nodestate"))
+        for path in (ROOT / "nodestate").rglob("*.py")
+        if path.name != "__init__.py"
+    }
+
+
+def has_test(module: str) -> bool:
+    path = ROOT / "tests" / module
+    return path.with_name(f"test_{path.name}").exists()
+
+
+def test_every_module_has_its_test_file():
+    missing = {name for name in modules() - EXCEPTIONS.keys() if not has_test(name)}
+
+    assert missing == set()
+
+
+def test_every_exception_is_one():
+    stale = {name for name in EXCEPTIONS if name not in modules() or has_test(name)}
+
+    assert stale == set()
