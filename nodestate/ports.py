@@ -163,3 +163,117 @@ class Spawner(Protocol):
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
         """Run it; an exception out of it stops the server."""
+
+
+class DiskFile(Protocol):
+    """One preallocated file that is written in place and synced."""
+
+    def size(self) -> int:
+        """Return how long the file is."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return that part of the file, shorter where the file ends."""
+
+    async def write_and_sync(
+        self, offset: int, data: bytes, *, trailer: bytes = b""
+    ) -> None:
+        """Write `data`, sync, then write `trailer` behind it without a sync.
+
+        Raises `JournalError` if any of it fails, and from then on for every call: a
+        failed sync may have dropped pages, so the same file is never tried again.
+        """
+
+    def write_and_sync_now(
+        self, offset: int, data: bytes, *, trailer: bytes = b""
+    ) -> None:
+        """Do the same at once, holding up the loop: for start-up only."""
+
+    def close(self) -> None:
+        """Close the file once a write in flight has ended."""
+
+
+class Disk(Protocol):
+    """A server's data directory. Whatever goes wrong is a `JournalError`."""
+
+    def lock(self) -> None:
+        """Keep every other server out of the directory; harmless if already done."""
+
+    def names(self) -> list[str]:
+        """Return the names of the files, sorted, without what was left half made."""
+
+    def read_file(self, name: str) -> bytes | None:
+        """Return the whole of a small file, or `None` if there is none."""
+
+    def replace_file(self, name: str, content: bytes) -> None:
+        """Put `content` in place of the file, durably: all of it, or as it was."""
+
+    def remove_file(self, name: str) -> None:
+        """Remove the file, durably; harmless if there is none."""
+
+    def create_file(self, name: str, bytes_allocated: int) -> DiskFile:
+        """Make a file of zeros, all of it on disk before it has its name.
+
+        Takes the place of a file of that name.
+        """
+
+    async def prepare_file(self, name: str, bytes_allocated: int) -> DiskFile:
+        """Do the same without holding up the loop, nor writes to other files."""
+
+    def open_file(self, name: str) -> DiskFile:
+        """Open a file that is there."""
+
+
+class Connection(Protocol):
+    """One end of an open connection; nothing here waits."""
+
+    def write(self, data: bytes) -> None:
+        """Send; what cannot go out yet is buffered. Ignored once the end is near."""
+
+    def buffered_bytes(self) -> int:
+        """Return how much has been written and has not gone out."""
+
+    def remote_host(self) -> str:
+        """Return the other side's address without its port, for logs and limits."""
+
+    def close(self) -> None:
+        """Hang up when everything is sent."""
+
+    def abort(self) -> None:
+        """Hang up now."""
+
+
+class ConnectionHandler(Protocol):
+    """What a connection calls, on the loop: `on_made`, then bytes, then `on_lost`."""
+
+    def on_made(self, connection: Connection) -> None:
+        """Start to use the connection."""
+
+    def on_bytes(self, data: bytes) -> None:
+        """Take what arrived, in order."""
+
+    def on_lost(self) -> None:
+        """Let go: called once, however the connection ended."""
+
+
+class Listener(Protocol):
+    """A place where connections are accepted."""
+
+    def port(self) -> int:
+        """Return the port, which matters if any free one was asked for."""
+
+    async def close(self) -> None:
+        """Accept no more."""
+
+
+class Network(Protocol):
+    """How servers reach each other."""
+
+    async def listen(
+        self, host: str, port: int, accept: Callable[[], ConnectionHandler]
+    ) -> Listener:
+        """Give each new connection a handler; `ConfigError` if it cannot be done."""
+
+    async def connect(
+        self, host: str, port: int, handler: ConnectionHandler, *, deadline_s: float
+    ) -> Connection:
+        """Open a connection for `handler`; `OSError` if it fails or takes too long."""
