@@ -5,6 +5,7 @@ what was asked once is sent once, so that whoever keeps a history knows what may
 happened. Every request has a deadline.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
@@ -460,5 +461,9 @@ def _error(reply: _Reply) -> ResponseError:
 
 
 def _no_connection(address: str, error: Exception) -> str:
-    reason = error.strerror if isinstance(error, aiohttp.ClientOSError) else None
-    return f"no connection to {address}: {reason or 'timed out'}"
+    reason = "timed out"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error
+        is_system = cause.errno is not None and cause.errno > 0
+        reason = os.strerror(cause.errno) if is_system else cause.strerror or str(cause)
+    return f"no connection to {address}: {reason}"

@@ -1,0 +1,348 @@
+"""`node drain`: what is sent, what is said, and when the monitor lets go."""
+
+from typing import Any
+
+import pytest
+
+from nodestate.cli.drains import DEADLINE_NS_DEFAULT
+from tests.scripted_server import NODE_ID, OTHER_ID, Answer, node
+
+DRAIN = f"/v1/node/{NODE_ID}/drain"
+NODE = f"/v1/node/{NODE_ID}"
+ALLOCATIONS = f"/v1/node/{NODE_ID}/allocations"
+HELP = "For additional help try 'nodestate node drain -help'"
+AT = "2023-11-14T22:13:20Z"
+STRATEGY = {
+    "Deadline": DEADLINE_NS_DEFAULT,
+    "IgnoreSystemJobs": False,
+    "ForceDeadline": "2023-11-14T23:13:20.5Z",
+    "StartedAt": "2023-11-14T22:13:20.5Z",
+}
+DRAINING = node(Drain=True, DrainStrategy=STRATEGY)
+
+
+def allocation(**fields: Any) -> dict[str, Any]:
+    return {
+        "ID": "a1",
+        "Job": {"Type": "service", "Version": 0},
+        "DesiredStatus": "run",
+        "ClientStatus": "running",
+        "DesiredTransition": {"Migrate": None},
+        **fields,
+    }
+
+
+@pytest.fixture
+def served(scripted):
+    scripted.add_nodes(node())
+    scripted.on(DRAIN, Answer({"Index": 50, "NodeModifyIndex": 50, "EvalIDs": None}))
+    return scripted
+
+
+@pytest.mark.parametrize(
+    ("words", "spec"),
+    [
+        ([], {"Deadline": 3_600_000_000_000, "IgnoreSystemJobs": False}),
+        (["-deadline", "30m"], {"Deadline": 1_800 * 10**9, "IgnoreSystemJobs": False}),
+        (["-force"], {"Deadline": -1_000_000_000, "IgnoreSystemJobs": False}),
+        (["-no-deadline"], {"Deadline": 0, "IgnoreSystemJobs": False}),
+        (
+            ["--ignore-system=true", "--deadline=1s"],
+            {"Deadline": 10**9, "IgnoreSystemJobs": True},
+        ),
+    ],
+)
+async def test_flags_become_the_strategy(served, run, words, spec):
+    ran = await run("node", "drain", "-enable", "-detach", *words, NODE_ID)
+
+    assert ran.out == f'Node "{NODE_ID}" drain strategy set\n'
+    assert (ran.code, ran.err) == (0, "")
+    assert served.bodies(DRAIN) == [
+        {"DrainSpec": spec, "MarkEligible": True, "Meta": {}}
+    ]
+
+
+@pytest.mark.parametrize(("words", "mark"), [([], True), (["-keep-ineligible"], False)])
+async def test_a_drain_is_stopped(served, run, words, mark):
+    ran = await run("node", "drain", "-disable", *words, NODE_ID)
+
+    assert ran.out == f'Node "{NODE_ID}" drain strategy unset\n'
+    assert served.bodies(DRAIN) == [
+        {"DrainSpec": None, "MarkEligible": mark, "Meta": {}}
+    ]
+
+
+async def test_a_message_and_more_are_kept_with_the_drain(served, run):
+    words = ["-m", "new disks", "-meta", "ticket=7", "-meta=who"]
+    await run("node", "drain", "-enable", "-detach", *words, NODE_ID)
+
+    assert served.bodies(DRAIN)[0]["Meta"] == {
+        "message": "new disks",
+        "ticket": "7",
+        "who": "",
+    }
+
+
+async def test_the_end_of_a_drain_keeps_what_its_start_said(served, run):
+    last = {"Status": "draining", "Meta": {"message": "new disks"}}
+    served.on(NODE, Answer(node(LastDrain=last)))
+
+    await run("node", "drain", "-disable", "-m", "never mind", NODE_ID)
+
+    assert served.bodies(DRAIN)[0]["Meta"] == {
+        "message": "new disks",
+        "cancel_message": "never mind",
+    }
+
+
+async def test_json_is_the_servers_answer(served, run):
+    ran = await run("node", "drain", "-enable", "-json", NODE_ID)
+
+    assert '\n    "NodeModifyIndex": 50,\n' in ran.out
+    assert len(served.asked) == 3
+
+
+async def test_a_drain_is_watched_to_its_end(served, run):
+    served.on(
+        NODE,
+        Answer(node()),
+        Answer(DRAINING, index=50),
+        Answer({**DRAINING, "Status": "down"}, index=55),
+        Answer(
+            node(DrainStrategy={**STRATEGY, "ForceDeadline": "2023-11-15T00:00:00Z"}),
+            index=56,
+        ),
+        Answer(node(), index=60),
+    )
+    served.on(ALLOCATIONS, Answer([]))
+
+    ran = await run("node", "drain", "-enable", NODE_ID)
+
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert lines[:2] == [
+        f"{AT}: Ctrl-C to stop monitoring: will not cancel the node drain",
+        f'{AT}: Node "{NODE_ID}" drain strategy set',
+    ]
+    assert sorted(lines[2:]) == [
+        f'{AT}: All allocations on node "{NODE_ID}" have stopped',
+        f"{AT}: Drain complete for node {NODE_ID}",
+        f'{AT}: Node "{NODE_ID}" drain updated: '
+        "drain with deadline at 2023-11-15 00:00:00 +0000 UTC",
+    ]
+    assert ran.err == f'{AT}: Node "{NODE_ID}" down\n'
+    assert served.queries(NODE)[1:] == [
+        {"index": index, "stale": "true"} for index in ("50", "50", "55", "56")
+    ]
+
+
+async def test_allocations_are_reported_as_they_go(served, run):
+    migrating = {"DesiredTransition": {"Migrate": True}}
+    served.on(
+        ALLOCATIONS,
+        Answer([allocation(), allocation(ID="b2", ClientStatus="pending")], index=3),
+        Answer([allocation(**migrating)], index=4),
+        Answer([allocation(**migrating, DesiredStatus="stop")], index=5),
+        Answer(
+            [allocation(**migrating, DesiredStatus="stop", ClientStatus="complete")],
+            index=6,
+        ),
+    )
+
+    ran = await run("node", "drain", "-enable", NODE_ID)
+
+    assert [line.removeprefix(f"{AT}: ") for line in ran.out.splitlines()[3:]] == [
+        'Alloc "a1" marked for migration',
+        'Alloc "a1" draining',
+        'Alloc "a1" status running -> complete',
+        f'All allocations on node "{NODE_ID}" have stopped',
+    ]
+    assert served.queries(ALLOCATIONS) == [
+        {"stale": "true"},
+        {"index": "3", "stale": "true"},
+        {"index": "4", "stale": "true"},
+        {"index": "5", "stale": "true"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"), [(["-ignore-system"], 1), ([], 2)], ids=["ignored", "awaited"]
+)
+async def test_system_allocations_are_awaited_unless_ignored(served, run, words, asked):
+    served.on(
+        ALLOCATIONS,
+        Answer([allocation(Job={"Type": "system", "Version": 0})]),
+        Answer([]),
+    )
+
+    ran = await run("node", "drain", "-enable", *words, NODE_ID)
+
+    assert ran.code == 0
+    assert len(served.queries(ALLOCATIONS)) == asked
+
+
+async def test_an_error_ends_the_monitor(served, run):
+    served.on(NODE, Answer(node()), Answer("node not found", 404))
+    served.on(ALLOCATIONS, Answer([]))
+
+    ran = await run("node", "drain", "-enable", NODE_ID)
+
+    assert ran.code == 1
+    assert ran.err == (
+        f"{AT}: Error monitoring node: Unexpected response code: 404 (node not found)\n"
+    )
+
+
+async def test_monitoring_changes_nothing(served, run):
+    served.on(NODE, Answer(DRAINING, index=50), Answer(node(), index=51))
+    served.on(ALLOCATIONS, Answer([]))
+
+    ran = await run("node", "drain", "-monitor", NODE_ID)
+
+    lines = ran.out.splitlines()
+    assert lines[0] == (
+        f'{AT}: Monitoring node "{NODE_ID}": Ctrl-C to detach monitoring'
+    )
+    assert f"{AT}: Drain complete for node {NODE_ID}" in lines
+    assert served.bodies(DRAIN) == []
+    assert served.queries(NODE)[1] == {"index": "50", "stale": "true"}
+
+
+async def test_there_may_be_nothing_to_monitor(served, run):
+    ran = await run("node", "drain", "-monitor", NODE_ID)
+
+    assert (ran.code, ran.out, ran.err) == (0, "", "No drain strategy set\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "text", "writes"),
+    [
+        ("y\n", 0, f'Node "{NODE_ID}" drain strategy set\n', 1),
+        ("n\n", 0, "Canceling drain toggle\n", 0),
+        ("No\n", 0, "Canceling drain toggle\n", 0),
+        ("", 0, "Canceling drain toggle\n", 0),
+        ("yes\n", 0, "For confirmation, an exact 'y' is required.\n", 0),
+        (
+            "what\n",
+            1,
+            "No confirmation detected. For confirmation, an exact 'y' is required.\n",
+            0,
+        ),
+    ],
+)
+async def test_a_prefix_is_asked_about(served, run, typed, code, text, writes):
+    ran = await run("node", "drain", "-enable", "-detach", "f7476465", typed=typed)
+
+    assert ran.out == (
+        f'Are you sure you want to enable drain mode for node "{NODE_ID}"? [y/N] {text}'
+    )
+    assert (ran.code, len(served.bodies(DRAIN))) == (code, writes)
+
+
+async def test_yes_is_not_asked(served, run):
+    ran = await run("node", "drain", "-disable", "-yes", "f7476465")
+
+    assert ran.out == f'Node "{NODE_ID}" drain strategy unset\n'
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            [NODE_ID],
+            "Either the '-enable' or '-disable' flag must be set, "
+            f"unless using '-monitor'\n{HELP}",
+        ),
+        (
+            ["-enable", "-disable", NODE_ID],
+            "Either the '-enable' or '-disable' flag must be set, "
+            f"unless using '-monitor'\n{HELP}",
+        ),
+        (
+            ["-monitor", "-enable", NODE_ID],
+            "The -monitor flag cannot be used with the '-enable' or '-disable' "
+            f"flags\n{HELP}",
+        ),
+        (
+            ["-enable"],
+            f"Node ID must be specified if -self isn't being used\n{HELP}",
+        ),
+        (
+            ["-enable", "-self", NODE_ID],
+            f"Node ID must be specified if -self isn't being used\n{HELP}",
+        ),
+        (
+            ["-disable", "-force", NODE_ID],
+            f"-disable can't be combined with flags configuring drain strategy\n{HELP}",
+        ),
+        (
+            ["-disable", "-ignore-system", NODE_ID],
+            f"-disable can't be combined with flags configuring drain strategy\n{HELP}",
+        ),
+        (
+            ["-enable", "-deadline", "1h", "-force", NODE_ID],
+            f"-deadline can't be combined with -force or -no-deadline\n{HELP}",
+        ),
+        (
+            ["-enable", "-force", "-no-deadline", NODE_ID],
+            f"-force and -no-deadline are mutually exclusive\n{HELP}",
+        ),
+        (
+            ["-enable", "-deadline", "5", NODE_ID],
+            'Failed to parse deadline "5": time: missing unit in duration "5"',
+        ),
+        (
+            ["-enable", "-deadline", "-5s", NODE_ID],
+            "A positive drain duration must be given",
+        ),
+        (
+            ["-enable", "-deadline", "0s", NODE_ID],
+            "A positive drain duration must be given",
+        ),
+    ],
+)
+async def test_flags_that_do_not_fit_are_refused(served, run, words, text):
+    ran = await run("node", "drain", *words)
+
+    assert (ran.code, ran.out, ran.err) == (1, "", f"{text}\n")
+    assert served.asked == []
+
+
+async def test_errors_are_told_by_what_was_being_done(served, run):
+    served.on(DRAIN, Answer("No cluster leader", 503))
+    refused = await run("node", "drain", "-enable", NODE_ID)
+    served.on("/v1/nodes", Answer([]))
+    absent = await run("node", "drain", "-enable", NODE_ID)
+    served.on("/v1/nodes", Answer("no", 500))
+    failed = await run("node", "drain", "-enable", NODE_ID)
+
+    assert (refused.code, absent.code, failed.code) == (1, 1, 1)
+    assert refused.err == (
+        "Error updating drain specification: "
+        "Unexpected response code: 503 (No cluster leader)\n"
+    )
+    assert absent.err == f'No node(s) with prefix or id "{NODE_ID}" found\n'
+    assert (
+        failed.err == "Error toggling drain mode: Unexpected response code: 500 (no)\n"
+    )
+
+
+async def test_an_unknown_outcome_has_an_exit_code_of_its_own(served, run):
+    unknown = {"X-Nodestate-Outcome": "unknown"}
+    served.on(DRAIN, Answer("outcome unknown: ask again", 504, headers=unknown))
+
+    ran = await run("node", "drain", "-enable", NODE_ID)
+
+    assert ran.code == 3
+    assert "504 (outcome unknown: ask again)" in ran.err
+
+
+async def test_many_matches_are_listed_with_full_ids(served, run):
+    served.add_nodes(node(), node(ID=OTHER_ID, CreateIndex=8))
+
+    ran = await run("node", "drain", "-enable", "f7")
+
+    assert ran.code == 1
+    assert ran.err.startswith("Prefix matched multiple nodes\n\nID       ")
+    assert NODE_ID in ran.err
+    assert OTHER_ID in ran.err
