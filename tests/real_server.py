@@ -91,13 +91,12 @@ class HttpClient:
     def post(self, path: str, body: object = None) -> Answer:
         return self.ask("POST", path, body)
 
-    def exchange_bytes(self, sent: bytes, *, timeout_s: float = 5.0) -> bytes:
-        """Send bytes as they are, say that no more come, return what comes back."""
-        with socket.create_connection(self._endpoint, timeout=timeout_s) as connection:
+    def exchange_bytes(self, sent: bytes, *, quiet_s: float = 5.0) -> bytes:
+        """Send bytes as they are; return what comes until the end, or until it is quiet."""
+        with socket.create_connection(self._endpoint, timeout=quiet_s) as connection:
             received = bytearray()
             try:
                 connection.sendall(sent)
-                connection.shutdown(socket.SHUT_WR)
                 while piece := connection.recv(1 << 16):
                     received += piece
             except (ConnectionError, TimeoutError):
