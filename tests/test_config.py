@@ -11,6 +11,7 @@ from nodestate.config import (
     ServerConfig,
     ServerEntry,
     allowed,
+    description,
     dev_config,
     environment_name,
     load_config,
@@ -306,3 +307,37 @@ def test_what_is_no_address_is_refused(address):
 def test_defaults_are_within_their_own_bounds():
     for name, field in SETTINGS.items():
         msgspec.convert(msgspec.to_builtins(getattr(ServerConfig(), name)), field.type)
+
+
+def test_the_page_of_settings_lists_exactly_these():
+    """A setting that nobody can read about does not exist."""
+    lines = (DOCS / "configuration.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| `")]
+
+    assert rows == [row_of(setting) for setting in SETTINGS]
+
+
+def row_of(setting: str) -> str:
+    default = getattr(ServerConfig(), setting)
+    words = setting.split("_")
+    unit = "seconds" if "s" in words else "bytes" if "bytes" in words else ""
+    cells = [
+        f"`{setting}`",
+        f"`{environment_name(setting)}`",
+        f"`{default}`" if default or default == 0 else "none",
+        unit,
+        allowed(setting),
+        description(setting),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_examples_on_the_page_are_good(tmp_path):
+    examples = (DOCS / "configuration.md").read_text().split("```toml\n")[1:]
+
+    names = [
+        load_config(write(tmp_path, example.split("```")[0]), {}, {}).name
+        for example in examples
+    ]
+
+    assert names == ["server1", "server1"]

@@ -1,9 +1,13 @@
 """Finding the command, whom it asks, and the exit codes."""
 
+import shlex
+from pathlib import Path
+
 import pytest
 
 from nodestate import __version__
 from nodestate.cli import main as main_module
+from nodestate.cli.flags import Flags
 from nodestate.cli.main import COMMANDS, main
 from tests.cli.conftest import run_command
 from tests.scripted_server import Answer
@@ -171,3 +175,30 @@ def test_an_interrupt_has_the_usual_exit_code(monkeypatch):
     monkeypatch.setattr(main_module, "execute", interrupted)
 
     assert main(["version"]) == 130
+
+
+def test_every_command_on_the_page_is_one():
+    """What is documented parses: the words, the flags, and their values."""
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("nodestate ")]
+
+    for line in lines:
+        words = shlex.split(line)[1:]
+        command = next(
+            COMMANDS[name]
+            for name in (" ".join(words[:2]), words[0])
+            if name in COMMANDS
+        )
+        flags = Flags(command.words, command.synopsis, command.example)
+        command.declare(flags)
+        flags.parse(words[len(command.words.split()) :])
+    assert len(lines) > 15
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=lambda each: each.words)
+def test_every_example_parses(command):
+    words = shlex.split(command.example)[1 + len(command.words.split()) :]
+    flags = Flags(command.words, command.synopsis, command.example)
+    command.declare(flags)
+
+    flags.parse(words)
