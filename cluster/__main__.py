@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from cluster import bench
 from cluster.down import run_down, run_status
 from cluster.servers import ServerFiles, read_server_files
 from cluster.up import EXIT_FAILED, ClusterError, run_up
@@ -31,6 +32,8 @@ def _run(options: argparse.Namespace) -> int:
             return run_down(_servers(options))
         case "status":
             return run_status(_servers(options))
+        case "bench":
+            return bench.run_bench(json_path=options.json, is_quick=options.quick)
         case other:
             raise AssertionError(f"no such command: {other}")
 
@@ -58,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
             metavar="FILE",
             help="settings of one server, once for each; default: cluster/local",
         )
+    measure = commands.add_parser("bench", help="measure a cluster of three servers")
+    measure.add_argument(
+        "--json", type=Path, metavar="FILE", help="write figures there"
+    )
+    measure.add_argument("--quick", action="store_true", help="short and coarse")
     return parser
 
 
