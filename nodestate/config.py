@@ -41,6 +41,7 @@ _MIB: Final = 1 << 20
 # A variable of the environment that is no setting is only called a misspelt one if it
 # looks much like one: container platforms put names such as NODESTATE_PORT there.
 _MISSPELT: Final = 0.8
+_ROUNDING: Final = 1e-9  # three times 0.1 is a little more than 0.3
 
 
 def _number(description: str, ge: float, le: float) -> Meta:
@@ -396,12 +397,13 @@ def _check_times(config: ServerConfig) -> None:
             f"must be above election_timeout_s_min, {config.election_timeout_s_min}: "
             "servers that all wait equally long all become candidates at once",
         )
-    longest = config.election_timeout_s_min / HEARTBEATS_PER_ELECTION_TIMEOUT
-    if config.raft_heartbeat_s > longest:
+    three_beats_s = config.raft_heartbeat_s * HEARTBEATS_PER_ELECTION_TIMEOUT
+    if three_beats_s > config.election_timeout_s_min * (1 + _ROUNDING):
         raise _UnfitError(
             "raft_heartbeat_s",
             config.raft_heartbeat_s,
-            f"must be at most a third of election_timeout_s_min, {longest:g}",
+            "must be at most a third of election_timeout_s_min, "
+            f"{config.election_timeout_s_min}",
         )
     if config.blocking_wait_s_default > config.blocking_wait_s_max:
         raise _UnfitError(

@@ -143,7 +143,7 @@ def test_both_sides_of_a_bound():
         (
             "raft_heartbeat_s = 0.4",
             "raft_heartbeat_s = 0.4: must be at most a third of "
-            "election_timeout_s_min, 0.333333",
+            "election_timeout_s_min, 1.0",
         ),
         (
             "blocking_wait_s_max = 60",
@@ -162,6 +162,12 @@ def test_a_mistake_in_a_file_is_named_with_the_file(tmp_path, text, expected):
 
     assert message.startswith(f"{path}: ")
     assert expected in message
+
+
+def test_three_heartbeats_may_just_fit_into_an_election_timeout():
+    fitting = {"raft_heartbeat_s": "0.1", "election_timeout_s_min": "0.3"}
+
+    assert load_config(None, {}, fitting).raft_heartbeat_s == 0.1
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
