@@ -167,7 +167,7 @@ def scan_segment(data: bytes, number: int, position: int) -> SegmentScan:
         records.append(found)
         position, offset = found.position, found.end
     if fault:
-        synced = max(synced, _furthest_synced(data[:used], offset, number, position))
+        synced = max(synced, _furthest_synced(data, offset, number, position))
     return SegmentScan(records, position, offset, used, synced, fault)
 
 
@@ -242,7 +242,7 @@ def _furthest_synced(data: bytes, start: int, number: int, position: int) -> int
     """Return how far the whole records at any offset from `start` know it durable.
 
     Only positions that can stand there count, which keeps the search cheap when a body
-    is full of marks.
+    is full of marks. `data` is the whole segment: a record may well end in zeros.
     """
     highest = position + (len(data) - start) // _HEADER.size + 1
     furthest = 0

@@ -15,6 +15,7 @@ import structlog
 from nodestate.errors import CorruptRecordError
 from nodestate.ports import Disk, DiskFile
 from nodestate.replication.records import (
+    RECORD_BYTES_MIN,
     SEGMENT_BYTES_MIN,
     Entry,
     Fault,
@@ -170,6 +171,10 @@ def _check_follows(
     if recovered.ahead is not None:
         _refuse(segment.name, 0, "the segment before it is blank")
     if previous is None or not previous.scan.fault:
+        return
+    # A closing mark is never synced and may be torn; every other record is longer. If
+    # more than that is lost, the segment's own header knows, or its size tells.
+    if previous.scan.used - previous.scan.end <= RECORD_BYTES_MIN:
         return
     if not segment.scan.is_blank:
         reason = f"{previous.scan.fault}, but {segment.name} has been begun"
