@@ -1,0 +1,93 @@
+"""What is inside an entry's body: a kind, and what belongs to it.
+
+The first byte is the kind, with PySyncObj's numbers. What does not decode is never
+skipped: every server would have to skip it alike, and one that cannot read an entry
+cannot know that.
+"""
+
+from typing import Final
+
+import msgspec
+
+from nodestate.errors import JournalError, RequestError
+from nodestate.model.command import Command
+from nodestate.model.encoding import MSGPACK, msgpack_decoder
+from nodestate.replication.frames import Formation
+
+COMMAND: Final = 0
+NOOP: Final = 1
+FORMATION: Final = 2
+
+# A frame holds 8 MiB; the rest is room for the message around one entry.
+BODY_BYTES_MAX: Final = (8 << 20) - (64 << 10)
+
+NOOP_BODY: Final = bytes([NOOP])
+
+
+class Origin(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Who proposed an entry: a server, since a certain start, its so-manieth proposal."""
+
+    server_id: str
+    boot_id: str
+    sequence: int
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A command and who proposed it."""
+
+    origin: Origin
+    command: Command
+
+
+class Noop(msgspec.Struct, frozen=True, gc=False):
+    """An entry that changes nothing; one that a proposer waits for has an origin."""
+
+    origin: Origin | None
+
+
+Body = Envelope | Noop | Formation
+
+_origin_decoder: Final = msgpack_decoder(Origin)
+_envelope_decoder: Final = msgpack_decoder(Envelope)
+_formation_decoder: Final = msgpack_decoder(Formation)
+
+
+def encode_command(origin: Origin, command: Command) -> bytes:
+    """Return the body of an entry that carries a command."""
+    return b"\x00" + MSGPACK.encode(Envelope(origin, command))
+
+
+def encode_barrier(origin: Origin) -> bytes:
+    """Return the body of an entry that changes nothing and is waited for."""
+    return NOOP_BODY + MSGPACK.encode(origin)
+
+
+def encode_formation(formation: Formation) -> bytes:
+    """Return the body of the first entry."""
+    return bytes([FORMATION]) + MSGPACK.encode(formation)
+
+
+def decode_body(body: bytes) -> Body:
+    """Return what a body holds; raises JournalError if that cannot be known."""
+    if not body:
+        raise JournalError("entry without a kind")
+    kind, payload = body[0], memoryview(body)[1:]
+    try:
+        if kind == COMMAND:
+            return _envelope_decoder.decode(payload)
+        if kind == NOOP:
+            return Noop(_origin_decoder.decode(payload) if payload else None)
+        if kind == FORMATION:
+            return _formation_decoder.decode(payload)
+    except (msgspec.MsgspecError, NotImplementedError, ValueError) as error:
+        raise JournalError(f"entry of kind {kind} cannot be read: {error}") from error
+    raise JournalError(f"entry of unknown kind {kind}")
+
+
+def check_proposed(body: bytes) -> None:
+    """Raise unless a peer may propose this.
+
+    Here it can be turned down; in the log, what cannot be read would stop every server.
+    """
+    if isinstance(decode_body(body), Formation):
+        raise RequestError("a formation cannot be proposed")
