@@ -162,7 +162,11 @@ class Incoming:
 
     def end(self) -> None:
         """Hang up; nothing more is delivered, not even what has already arrived."""
-        self._close(Connection.abort)
+        if self._has_ended:
+            return
+        if self._connection is not None:
+            self._connection.abort()
+        self._finish()
 
     def on_made(self, connection: Connection) -> None:
         """Wait for the other side to introduce itself, if there is room for it."""
@@ -208,7 +212,9 @@ class Incoming:
         self._connection.write(encode_frame(answer))
         if isinstance(answer, Refusal):
             self._owner.complain(self, answer.reason)
-            self._close(Connection.close)
+            # Not aborted: the reason should still arrive.
+            self._connection.close()
+            self._finish()
             return
         self.peer_id = hello.server_id
 
@@ -219,13 +225,9 @@ class Incoming:
         self._owner.complain(self, reason)
         self.end()
 
-    def _close(self, hang_up: Callable[[Connection], None]) -> None:
-        if self._has_ended:
-            return
+    def _finish(self) -> None:
         self._has_ended = True
         self._stop_timer()
-        if self._connection is not None:
-            hang_up(self._connection)
         self._owner.forget(self)
 
     def _stop_timer(self) -> None:

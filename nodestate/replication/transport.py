@@ -147,7 +147,7 @@ class Transport:
         this returns.
         """
         peer = self._peers[peer_id]
-        peer.backoff_s = 0.0
+        peer.backoff_s = BACKOFF_S_MIN
         peer.wake.set()
         if peer.link is not None:
             peer.link.end("dropped")
@@ -265,10 +265,8 @@ class Transport:
         while not self._is_closed:
             peer.wake.clear()
             await self._connect(peer)
-            if peer.backoff_s == 0.0:
-                peer.backoff_s = BACKOFF_S_MIN
-                continue
-            await self._back_off(peer)
+            if not peer.wake.is_set():
+                await self._back_off(peer)
 
     async def _connect(self, peer: "_Peer") -> None:
         """Dial once; return when that connection has ended, or has not come about."""
@@ -305,10 +303,7 @@ class Transport:
 
 
 class _Peer:
-    """What is known of dialling one peer.
-
-    A `backoff_s` of 0 asks for the next attempt at once.
-    """
+    """What is known of dialling one peer; `wake` asks for the next attempt at once."""
 
     def __init__(self, peer_id: str, host: str, port: int) -> None:
         self.peer_id = peer_id
