@@ -5,6 +5,7 @@ buffer, so that what is measured is the server and not this client. The clock st
 the write is sent and stops when the last watcher has its whole answer.
 """
 
+import contextlib
 import selectors
 import socket
 import sys
@@ -81,14 +82,17 @@ def run_fanout(plan: FanoutPlan) -> FanoutFigures:
     """Open the watchers, write, and wait for all of them."""
     address = split_address(plan.watch_address)
     request = to_bytes(plan.watch, plan.watch_address)
-    selector = selectors.DefaultSelector()
-    for _ in range(plan.watchers):
-        watcher = _Watcher(address, request)
-        selector.register(watcher.socket, selectors.EVENT_READ, watcher)
-    time.sleep(plan.settle_s)
-    if selector.select(0):
-        raise ConnectionError("a watcher was answered before anything was written")
-    with socket.create_connection(split_address(plan.write_address)) as writer:
+    with contextlib.ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        for _ in range(plan.watchers):
+            watcher = _Watcher(address, request)
+            stack.enter_context(watcher.socket)
+            selector.register(watcher.socket, selectors.EVENT_READ, watcher)
+        time.sleep(plan.settle_s)
+        if selector.select(0):
+            raise ConnectionError("a watcher was answered before anything was written")
+        writer = socket.create_connection(split_address(plan.write_address))
+        stack.enter_context(writer)
         start = time.monotonic()
         writer.sendall(to_bytes(plan.write, plan.write_address))
         selector.register(writer, selectors.EVENT_READ, None)

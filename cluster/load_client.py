@@ -70,6 +70,7 @@ async def _ask_in_turn(
             tally.latencies_s.append(time.monotonic() - asked_at)
             tally.refused += not 200 <= status < 300
         writer.close()
+        await writer.wait_closed()
     except (OSError, asyncio.IncompleteReadError, ValueError):
         tally.broken += 1
 
