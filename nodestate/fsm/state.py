@@ -4,6 +4,9 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from typing import Final
 
+from nodestate.model.allocation import Allocation
+from nodestate.model.evaluation import Evaluation
+from nodestate.model.job import Job, JobKey
 from nodestate.model.node import Node, NodeKey
 
 NODES: Final = "nodes"
@@ -20,12 +23,25 @@ class State:
     so what they return may be kept.
     """
 
-    __slots__ = ("indexes", "node_keys", "node_secrets", "nodes")
+    __slots__ = (
+        "allocations",
+        "allocations_by_node",
+        "evaluations",
+        "indexes",
+        "jobs",
+        "node_keys",
+        "node_secrets",
+        "nodes",
+    )
 
     def __init__(self) -> None:
         self.nodes: dict[NodeKey, Node] = {}
         self.node_keys: list[NodeKey] = []  # sorted: the order of the id's bytes
         self.node_secrets: dict[NodeKey, bytes] = {}
+        self.jobs: dict[JobKey, Job] = {}
+        self.allocations: dict[str, Allocation] = {}
+        self.allocations_by_node: dict[NodeKey, dict[str, None]] = {}
+        self.evaluations: dict[str, Evaluation] = {}
         self.indexes: dict[str, int] = dict.fromkeys(TABLES, 0)
 
     def node(self, key: NodeKey) -> Node | None:
@@ -46,6 +62,13 @@ class State:
             yield self.nodes[key]
             position += 1
 
+    def allocations_on(self, key: NodeKey) -> list[Allocation]:
+        """Return a node's allocations, sorted by id."""
+        return [
+            self.allocations[id_]
+            for id_ in sorted(self.allocations_by_node.get(key, ()))
+        ]
+
     def put_node(self, key: NodeKey, node: Node) -> None:
         """Write a record; for `evolve_*` alone."""
         if key not in self.nodes:
@@ -57,3 +80,13 @@ class State:
         del self.nodes[key]
         del self.node_keys[bisect_left(self.node_keys, key)]
         self.node_secrets.pop(key, None)
+
+    def put_job(self, job: Job) -> None:
+        """Write a record; for `evolve_*` alone."""
+        self.jobs[JobKey((job.namespace, job.id))] = job
+
+    def put_allocation(self, allocation: Allocation) -> None:
+        """Write a record and enter it under its node; for `evolve_*` alone."""
+        self.allocations[allocation.id] = allocation
+        on_node = self.allocations_by_node.setdefault(allocation.node_key, {})
+        on_node[allocation.id] = None

@@ -1,0 +1,75 @@
+"""State to bytes and back: the same bytes for the same state, on every server."""
+
+import hashlib
+from typing import Final
+
+import msgspec
+
+from nodestate.errors import SnapshotError
+from nodestate.fsm.state import State
+from nodestate.model.allocation import Allocation
+from nodestate.model.encoding import MSGPACK, msgpack_decoder
+from nodestate.model.evaluation import Evaluation
+from nodestate.model.job import Job
+from nodestate.model.node import Node, NodeKey
+
+FORMAT_VERSION: Final = 1
+
+
+class _Image(msgspec.Struct, frozen=True, kw_only=True):
+    """What a snapshot holds, each table sorted by key."""
+
+    version: int
+    indexes: dict[str, int]
+    nodes: list[tuple[NodeKey, Node]]
+    node_secrets: list[tuple[NodeKey, bytes]]
+    jobs: list[Job]
+    allocations: list[Allocation]
+    evaluations: list[Evaluation]
+
+
+_DECODER: Final = msgpack_decoder(_Image)
+
+
+def encode_state(state: State) -> bytes:
+    """Return the whole state as bytes."""
+    return MSGPACK.encode(
+        _Image(
+            version=FORMAT_VERSION,
+            indexes=state.indexes,
+            nodes=[(key, state.nodes[key]) for key in state.node_keys],
+            node_secrets=sorted(state.node_secrets.items()),
+            jobs=[job for _, job in sorted(state.jobs.items())],
+            allocations=[item for _, item in sorted(state.allocations.items())],
+            evaluations=[item for _, item in sorted(state.evaluations.items())],
+        )
+    )
+
+
+def decode_state(content: bytes) -> State:
+    """Return the state that was written; `SnapshotError` if it cannot be read."""
+    try:
+        image = _DECODER.decode(content)
+    except msgspec.MsgspecError as error:
+        raise SnapshotError(f"snapshot cannot be read: {error}") from error
+    if image.version != FORMAT_VERSION:
+        raise SnapshotError(
+            f"snapshot has format {image.version}, this server reads {FORMAT_VERSION}"
+        )
+    state = State()
+    state.indexes.update(image.indexes)
+    for key, node in image.nodes:
+        state.put_node(key, node)
+    state.node_secrets.update(image.node_secrets)
+    for job in image.jobs:
+        state.put_job(job)
+    for allocation in image.allocations:
+        state.put_allocation(allocation)
+    for evaluation in image.evaluations:
+        state.evaluations[evaluation.id] = evaluation
+    return state
+
+
+def digest(state: State) -> str:
+    """Return the SHA-256 of the state's bytes, in hex."""
+    return hashlib.sha256(encode_state(state)).hexdigest()
