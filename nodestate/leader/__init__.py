@@ -1,1 +1,13 @@
-"""The loops that run on the leader only."""
+"""The loops that run on the leader only; what they decide is in `planning`.
+
+`services` starts the rest when this server is ready to lead, each with the term that it
+leads in, and cancels them when that ends. `heartbeats` marks nodes down that are not heard
+of, `drainer` ends drains that have nothing left to move.
+
+A service keeps nothing that it could not rebuild from the state. It may be cancelled in
+the middle of anything: what it proposes is safe to propose twice, and is proposed for one
+term, so that a deposed leader's last words never reach its successor.
+
+The tasks: one that waits for leadership, and under it, during a term, one that watches
+the timers of nodes, one that proposes what they found, one for drains.
+"""
