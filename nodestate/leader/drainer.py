@@ -46,10 +46,10 @@ class Drainer:
                     await self._term.pause(failure_count)
                     continue
                 failure_count = 0
-                if not commands:
-                    await self._wait(waiter)
                 # Many changes in a row are looked at together.
                 await self._term.clock.sleep(max(REST_S_MIN, REST_SHARE * took_s))
+                if not commands:
+                    await self._wait(waiter)
 
     def _plan(self) -> tuple[CompleteDrains, ...]:
         return plan_drain_completions(

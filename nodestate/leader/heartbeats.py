@@ -7,7 +7,6 @@ pause says nothing about the nodes.
 
 import asyncio
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -74,9 +73,9 @@ class Heartbeats:
         self._seen_s = term.clock.monotonic_s()
         self._seen_at_ns = term.clock.now_ns()
         self._timers = NodeTimers(self._seen_s)
-        # Nodes whose time is up: found, and proposed but not yet decided.
+        # Nodes whose time is up: found, and proposed but not known to be decided.
         self._overdue: dict[NodeKey, None] = {}
-        self._proposed: Mapping[NodeKey, None] = {}
+        self._proposed: dict[NodeKey, None] = {}
         self._is_overdue = asyncio.Event()
         self._followed_index = -1
         self._followed_s = self._seen_s - FOLLOW_S
@@ -134,7 +133,7 @@ class Heartbeats:
             return _refused(RefusalCode.FORBIDDEN, NODE_SECRET_MISMATCH)
         status = _wanted_status(node, question.status)
         is_unchanged = status is node.status and status is not NodeStatus.DOWN
-        # One that is being marked down must be written ready again, after that.
+        # One that may yet be marked down must be written ready after that.
         if is_unchanged and question.key not in self._proposed:
             accepted = Accepted(node_count=len(state.nodes))
             return HeartbeatAnswer(accepted, self._restart(question.key))
@@ -164,6 +163,8 @@ class Heartbeats:
             return NotAnswered(str(error), may_apply=True)
         if isinstance(outcome, Refused):
             return HeartbeatAnswer(outcome, ttl_ns=0)
+        # Whatever was proposed before stands before it in the log.
+        self._proposed.pop(question.key, None)
         return HeartbeatAnswer(outcome, self._restart_if_up(question.key))
 
     async def _propose_batch(self, batch: list[NodeKey]) -> None:
@@ -173,11 +174,13 @@ class Heartbeats:
             keys=tuple(batch),
             seed=self._term.ids.new_seed(),
         )
-        self._proposed = dict.fromkeys(batch)
+        self._proposed.update(dict.fromkeys(batch))
         try:
             outcome = await self._term.propose(command)
-        finally:
-            self._proposed = {}
+        except NoLeaderError:
+            self._forget_proposed(batch)
+            raise
+        self._forget_proposed(batch)
         if isinstance(outcome, Refused):
             self._logger.error("missed heartbeats refused", reason=outcome.reason)
             return
@@ -188,6 +191,10 @@ class Heartbeats:
             node_count=len(batch),
             first_nodes=batch[:LOGGED_KEYS_MAX],
         )
+
+    def _forget_proposed(self, batch: list[NodeKey]) -> None:
+        for key in batch:
+            self._proposed.pop(key, None)
 
     def _take_batch(self) -> list[NodeKey]:
         """Take out of the overdue nodes those to propose next, by what is true now."""
