@@ -6,7 +6,7 @@ Only this module touches sockets. It moves bytes and knows no frames.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from typing_extensions import override
 
@@ -103,9 +103,10 @@ class _Protocol(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        _set_options(transport.get_extra_info("socket"))
-        self._handler.on_made(SystemConnection(transport))
+        # uvloop's transports keep the protocol without inheriting from asyncio's.
+        stream = cast(asyncio.Transport, transport)
+        _set_options(stream.get_extra_info("socket"))
+        self._handler.on_made(SystemConnection(stream))
 
     @override
     def data_received(self, data: bytes) -> None:
