@@ -244,8 +244,8 @@ class Heartbeats:
         if gap_s <= STANDSTILL_S_MAX:
             return
         due_s = now_s + self._fresh_period_s()
-        for key in self._overdue:
-            self._timers.start(key, due_s)
+        overdue = [key for key in self._overdue if key not in self._timers]
+        self._timers.start_many(overdue, due_s)
         self._overdue.clear()
         self._timers.put_off(due_s)
         self._metrics.standstills.add()
@@ -262,14 +262,19 @@ class Heartbeats:
         if index == self._followed_index or self._seen_s < self._followed_s + FOLLOW_S:
             return
         self._followed_index, self._followed_s = index, self._seen_s
-        timers, nodes = self._timers, state.nodes
-        for key in [key for key in timers.keys() if key not in nodes]:  # noqa: SIM118
-            timers.stop(key)
-        due_s = self._seen_s + self._fresh_period_s()
-        for key in [key for key in nodes if key not in timers]:
-            is_handled = key in self._overdue or key in self._proposed
-            if not is_handled and nodes[key].status is not NodeStatus.DOWN:
-                timers.start(key, due_s)
+        # Views of dictionaries: this goes through every node there is.
+        nodes, timed = state.nodes, self._timers.keys()
+        for key in [key for key in timed if key not in nodes]:
+            self._timers.stop(key)
+        untimed = [key for key in nodes if key not in timed]
+        fresh = [
+            key
+            for key in untimed
+            if nodes[key].status is not NodeStatus.DOWN
+            and key not in self._overdue
+            and key not in self._proposed
+        ]
+        self._timers.start_many(fresh, self._seen_s + self._fresh_period_s())
 
 
 def _wanted_status(node: Node, asked: NodeStatus | None) -> NodeStatus:

@@ -35,10 +35,17 @@ class NodeTimers:
     def start(self, key: NodeKey, due_s: float) -> None:
         """Start a timer, or move the one that runs."""
         self.stop(key)
-        # A tick that has been taken does not come again.
-        tick = max(ceil(due_s / TICK_S), self._taken_tick + 1)
+        tick = self._tick_of(due_s)
         self._due_ticks[key] = tick
         self._buckets.setdefault(tick, {})[key] = None
+
+    def start_many(self, keys: Collection[NodeKey], due_s: float) -> None:
+        """Start timers at once for nodes that have none."""
+        if not keys:
+            return
+        tick = self._tick_of(due_s)
+        self._due_ticks.update(dict.fromkeys(keys, tick))
+        self._buckets.setdefault(tick, {}).update(dict.fromkeys(keys))
 
     def stop(self, key: NodeKey) -> None:
         """Stop a timer; harmless without one."""
@@ -52,7 +59,7 @@ class NodeTimers:
 
     def put_off(self, due_s: float) -> None:
         """Move every timer that would fire before `due_s` to then."""
-        tick = max(ceil(due_s / TICK_S), self._taken_tick + 1)
+        tick = self._tick_of(due_s)
         later = self._buckets.setdefault(tick, {})
         for earlier in [known for known in self._buckets if known < tick]:
             bucket = self._buckets.pop(earlier)
@@ -71,6 +78,10 @@ class NodeTimers:
         for key in due:
             del self._due_ticks[key]
         return due
+
+    def _tick_of(self, due_s: float) -> int:
+        # A tick that has been taken does not come again.
+        return max(ceil(due_s / TICK_S), self._taken_tick + 1)
 
     def _passed(self, tick: int) -> Iterable[int]:
         """Return the buckets up to a tick, by whichever way is shorter."""

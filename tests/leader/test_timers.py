@@ -80,6 +80,16 @@ def test_putting_off_nothing_leaves_nothing_behind(timers):
     assert timers._buckets == {}
 
 
+def test_many_timers_start_at_once(timers):
+    timers.start_many([], 105.0)
+    timers.start_many([A, B], 110.0)
+    timers.start(B, 120.0)
+
+    assert timers.take_due(110.0) == [A]
+    assert timers.take_due(120.0) == [B]
+    assert timers._buckets == {}
+
+
 def test_time_that_goes_back_takes_nothing_twice(timers):
     timers.start(A, 110.0)
     timers.take_due(115.0)
