@@ -136,6 +136,9 @@ class _SyncObj(DisarmedSyncObj):
         # What was read from disk may have been written a moment before a crash.
         self._journal_view.hard_state_position = journal.position()
         self._put_off_election()
+        if not self._peer_ids:
+            # There is nobody whose leader could be disturbed.
+            self.__raftElectionDeadline = self._clock.monotonic_s()
 
     # What the replica asks and says
 
