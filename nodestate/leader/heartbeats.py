@@ -73,7 +73,8 @@ class Heartbeats:
         self._seen_s = term.clock.monotonic_s()
         self._seen_at_ns = term.clock.now_ns()
         self._timers = NodeTimers(self._seen_s)
-        # Nodes whose time is up: found, and proposed but not known to be decided.
+        # Nodes whose time is up: found (one that has a timer again is dropped before it
+        # is proposed), and proposed but not known to be decided.
         self._overdue: dict[NodeKey, None] = {}
         self._proposed: dict[NodeKey, None] = {}
         self._is_overdue = asyncio.Event()
@@ -212,14 +213,12 @@ class Heartbeats:
         if self._is_up(key):
             return self._restart(key)
         self._timers.stop(key)
-        self._overdue.pop(key, None)
         return 0
 
     def _restart(self, key: NodeKey) -> int:
         ttl = ttl_s(len(self._timers), self._rules, jitter=self._term.ids.jitter())
         silence_s = silence_s_max(ttl, self._rules)
         self._timers.start(key, self._term.clock.monotonic_s() + silence_s)
-        self._overdue.pop(key, None)
         return round(ttl * 1e9)
 
     def _fresh_period_s(self) -> float:

@@ -174,8 +174,10 @@ class TestStandingStill:
     async def test_what_was_found_before_is_not_proposed_after(self, world, services):
         world.register(1)
         await start_timers(services, 1)
-        world.proposer.errors = [NoLeaderError("gone")] * 3
-        await world.clock.step(OWN_S + TICK_S)  # found; proposing it fails, and pauses
+        world.proposer.errors = [NoLeaderError("gone")] * 2
+        # Found, and refused twice; the third attempt comes before the next tick.
+        await world.clock.step(OWN_S + 0.1)
+        assert world.proposer.errors == []
 
         world.clock.pause(3_600)
         await world.clock.step(FAILOVER_S - 2 * TICK_S)
@@ -266,6 +268,7 @@ class TestHeartbeatOf:
         await start_timers(services, 1)
 
         answer = await ask(services, heartbeat_of(1, status=NodeStatus.DOWN))
+        assert world.metrics.gauges["nodestate_leader_heartbeats_expected"]() == 0
         await world.clock.step(FAILOVER_S + 1)
 
         assert isinstance(answer, HeartbeatAnswer)
