@@ -92,7 +92,7 @@ class Storm:
         self._command_count += 1
         key = NodeKey(f"n{self._command_count}")
         proposing = asyncio.create_task(
-            server.proposer.propose(_registration(key), deadline_s=PROPOSE_S)
+            server.proposer.propose(registration(key), deadline_s=PROPOSE_S)
         )
         # A client of a killed server waits no longer than one of a silent server.
         await asyncio.wait([proposing], timeout=PROPOSE_S + 0.1)
@@ -205,7 +205,8 @@ async def _play(seed: int, server_count: int, duration_s: float) -> Verdict:
     return await Storm(seed, server_count, duration_s).play()
 
 
-def _registration(key: NodeKey) -> Command:
+def registration(key: NodeKey) -> Command:
+    """Return a command that registers a node of that id."""
     node = Node(id=key, name=key, datacenter="dc1", status=NodeStatus.READY)
     return RegisterNodes(
         at_ns=loop.START_NS,

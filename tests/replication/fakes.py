@@ -3,10 +3,8 @@
 import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
-import structlog
-
-from nodestate.replication.disarmed import EngineMessage
 from nodestate.replication.engine import Engine, Surroundings, Timeouts
 from nodestate.replication.formation import first_entry
 from nodestate.replication.frames import Formation, Message
@@ -114,7 +112,7 @@ class HandClock:
     async def sleep(self, seconds: float) -> None:
         raise AssertionError("the engine does not sleep")
 
-    def call_later(self, seconds: float, callback: Callable[[], None]):
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Any:
         raise AssertionError("the engine sets no timers")
 
 
@@ -157,7 +155,7 @@ class HandServer:
                 wake=lambda: None,
                 clock=cluster.clock,
                 ids=NamedIds(name),
-                logger=self.logger,
+                logger=cast(Any, self.logger),
             ),
         )
 
@@ -202,13 +200,13 @@ class HandServer:
         return self.engine._progress[peer].match_index
 
 
-class RecordingLogger(structlog.stdlib.BoundLogger):
+class RecordingLogger:
     """Keeps the names of the lines."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def info(self, event, *args, **fields):
+    def info(self, event: str, **_: object) -> None:
         self.lines.append(event)
 
     warning = error = critical = debug = info
@@ -221,7 +219,7 @@ class HandCluster:
         self.names = list(names)
         self.clock = HandClock()
         self.up: set[tuple[str, str]] = set()
-        self.links: dict[tuple[str, str], deque[EngineMessage]] = defaultdict(deque)
+        self.links: dict[tuple[str, str], deque[Any]] = defaultdict(deque)
         formation = Formation("c", tuple((name, "i" + name) for name in self.names))
         self.servers: dict[str, HandServer] = {}
         for name in self.names:
@@ -265,7 +263,7 @@ class HandCluster:
                 self.connect(name, other)
         return self.servers[name]
 
-    def waiting(self, sender: str, receiver: str) -> list[EngineMessage]:
+    def waiting(self, sender: str, receiver: str) -> list[Any]:
         return list(self.links[sender, receiver])
 
     def deliver(self, sender: str, receiver: str, count: int | None = None) -> int:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pysyncobj
 import pysyncobj.journal
@@ -70,7 +71,7 @@ def test_pickle_is_poisoned(name):
 
 
 def test_the_standard_pickle_is_as_it_was():
-    unpickler = pickle._Unpickler
+    unpickler: Any = pickle._Unpickler
 
     assert unpickler.dispatch[pickle.BINSTRING[0]] is unpickler.load_binstring
     short = unpickler.dispatch[pickle.SHORT_BINSTRING[0]]

@@ -12,8 +12,14 @@ class Mark:
 
 
 def test_a_message_leaves_when_its_position_is_durable():
-    mark, sent = Mark(), []
-    outbox = Outbox(mark, lambda peer, message: sent.append((peer, message.term)))
+    mark = Mark()
+    sent: list[tuple[str, int]] = []
+
+    def send(peer_id, message):
+        sent.append((peer_id, message.term))
+        return True
+
+    outbox = Outbox(mark, send)
     outbox.post("B", VoteReply(1, True), position=0)
     outbox.post("B", VoteReply(2, True), position=2)
     outbox.post("C", VoteReply(3, True), position=3)
