@@ -1,6 +1,6 @@
 """`apply`: the one way in which state changes, and the only dispatcher."""
 
-from typing import NamedTuple, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from nodestate.fsm import drains, nodes
 from nodestate.fsm.evaluations import Cause, evolve_evaluation_created
@@ -13,7 +13,6 @@ from nodestate.model.command import (
     MissHeartbeats,
     PurgeNodes,
     RegisterNodes,
-    Registration,
     SetDrain,
     SetEligibility,
     UpdateNodeStatus,
@@ -32,6 +31,8 @@ from nodestate.model.node import NodeStatus
 from nodestate.model.outcome import Accepted, Outcome, Refused, RegistrationResult
 
 WatchKey = tuple[str, ...]
+_NODES_KEY: Final = (NODES,)
+_EVALUATIONS_KEY: Final = (EVALUATIONS,)
 
 
 class Applied(NamedTuple):
@@ -49,9 +50,11 @@ def apply(state: State, index: int, command: Command) -> Applied:
     decided = _decide(state, command, index)
     if isinstance(decided, Refused):
         return Applied(decided, (), ())
+    followed = _Followed()
     for event in decided:
         _evolve(state, event, index)
-    return Applied(_accepted(state, decided, index), *_followed(decided))
+        followed.add(event)
+    return followed.applied(index, node_count=len(state.nodes))
 
 
 def check(state: State, command: Command) -> None:
@@ -95,7 +98,7 @@ def _apply_registrations(state: State, index: int, command: RegisterNodes) -> Ap
     """Accept or refuse each on its own, as if they had come one after the other."""
     cause = Cause(index, command.at_ns, command.seed)
     results: list[RegistrationResult] = []
-    events: list[Event] = []
+    followed = _Followed()
     for registration in command.registrations:
         decided = nodes.decide_register(state, registration, cause)
         if isinstance(decided, Refused):
@@ -103,49 +106,60 @@ def _apply_registrations(state: State, index: int, command: RegisterNodes) -> Ap
                 RegistrationResult(node_id=registration.node.id, refused=decided)
             )
             continue
+        evaluations_before = len(followed.eval_ids)
         for event in decided:
             _evolve(state, event, index)
-        events += decided
-        results.append(_registration_result(registration, decided, index))
-    outcome = Accepted(
-        index=index if events else 0,
-        node_modify_index=index if events else 0,
-        eval_ids=_evaluation_ids(events),
-        node_count=len(state.nodes),
-        registrations=tuple(results),
-    )
-    return Applied(outcome, *_followed(events))
+            followed.add(event)
+        results.append(
+            RegistrationResult(
+                node_id=registration.node.id,
+                node_modify_index=index,
+                eval_ids=tuple(followed.eval_ids[evaluations_before:]),
+                is_down=registration.node.status is NodeStatus.DOWN,
+            )
+        )
+    return followed.applied(index, node_count=len(state.nodes), results=tuple(results))
 
 
-def _registration_result(
-    registration: Registration, decided: list[Event], index: int
-) -> RegistrationResult:
-    return RegistrationResult(
-        node_id=registration.node.id,
-        node_modify_index=index,
-        eval_ids=_evaluation_ids(decided),
-        is_down=registration.node.status is NodeStatus.DOWN,
-    )
+class _Followed:
+    """What followed from an entry, gathered event by event."""
 
+    __slots__ = ("eval_ids", "events", "is_node_written", "keys")
 
-def _accepted(
-    state: State, events: list[Event] | list[EvaluationCreated], index: int
-) -> Accepted:
-    is_node_written = any(not isinstance(event, EvaluationCreated) for event in events)
-    return Accepted(
-        index=index if events else 0,
-        node_modify_index=index if is_node_written else 0,
-        eval_ids=_evaluation_ids(events),
-        node_count=len(state.nodes),
-    )
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.eval_ids: list[str] = []
+        self.is_node_written = False
+        self.keys: dict[WatchKey, None] = {}
 
+    def add(self, event: Event) -> None:
+        """Take an event into account, and the keys that it touches."""
+        self.events.append(event)
+        if isinstance(event, EvaluationCreated):
+            self.eval_ids.append(event.evaluation.id)
+            self.keys[_EVALUATIONS_KEY] = None
+            self.keys[EVALUATIONS, event.evaluation.id] = None
+        else:
+            self.is_node_written = True
+            self.keys[_NODES_KEY] = None
+            self.keys[NODES, event.key] = None
 
-def _evaluation_ids(
-    events: list[Event] | list[EvaluationCreated],
-) -> tuple[str, ...]:
-    return tuple(
-        event.evaluation.id for event in events if isinstance(event, EvaluationCreated)
-    )
+    def applied(
+        self,
+        index: int,
+        *,
+        node_count: int,
+        results: tuple[RegistrationResult, ...] = (),
+    ) -> Applied:
+        """Return what the proposer, the stream and the watchers are told."""
+        outcome = Accepted(
+            index=index if self.events else 0,
+            node_modify_index=index if self.is_node_written else 0,
+            eval_ids=tuple(self.eval_ids),
+            node_count=node_count,
+            registrations=results,
+        )
+        return Applied(outcome, tuple(self.events), tuple(self.keys))
 
 
 def _evolve(state: State, event: Event, index: int) -> None:
@@ -165,18 +179,3 @@ def _evolve(state: State, event: Event, index: int) -> None:
             evolve_evaluation_created(state, event, index)
         case _:
             assert_never(event)
-
-
-def _followed(
-    events: list[Event] | list[EvaluationCreated],
-) -> tuple[tuple[Event, ...], tuple[WatchKey, ...]]:
-    """Return the events and, each once, the keys that they touch."""
-    keys: dict[WatchKey, None] = {}
-    for event in events:
-        if isinstance(event, EvaluationCreated):
-            keys[EVALUATIONS,] = None
-            keys[EVALUATIONS, event.evaluation.id] = None
-        else:
-            keys[NODES,] = None
-            keys[NODES, event.key] = None
-    return tuple(events), tuple(keys)

@@ -76,7 +76,16 @@ def add_node_events(
     node: Node, events: Sequence[NodeEvent], index: int
 ) -> tuple[NodeEvent, ...]:
     """Return the node's history with more lines, the oldest dropped beyond the limit."""
-    stamped = tuple(replace(event, create_index=index) for event in events)
+    stamped = tuple(
+        NodeEvent(
+            message=event.message,
+            subsystem=event.subsystem,
+            details=event.details,
+            timestamp=event.timestamp,
+            create_index=index,
+        )
+        for event in events
+    )
     return (node.events + stamped)[-NODE_EVENTS_MAX:]
 
 
