@@ -464,6 +464,6 @@ def _no_connection(address: str, error: Exception) -> str:
     reason = "timed out"
     if isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error
-        is_system = cause.errno is not None and cause.errno > 0
-        reason = os.strerror(cause.errno) if is_system else cause.strerror or str(cause)
+        code = cause.errno or 0
+        reason = os.strerror(code) if code > 0 else cause.strerror or str(cause)
     return f"no connection to {address}: {reason}"

@@ -1,1 +1,212 @@
-"""Puts a server together: builds every room and hands each what it needs."""
+"""Puts a server together: builds every room and hands each what it needs.
+
+Nothing is decided here. `run` is the whole life of a process: check the settings, take
+the data directory, replay, listen, serve until it is told to stop or a task fails.
+"""
+
+import asyncio
+import gc
+import resource
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from nodestate import __version__, telemetry
+from nodestate.api import app
+from nodestate.clock import SystemClock, SystemIdSource
+from nodestate.config import ServerConfig
+from nodestate.errors import ConfigError, NodestateError
+from nodestate.leader.services import LeaderServices
+from nodestate.replication.disk import SystemDisk
+from nodestate.replication.network import SystemNetwork
+from nodestate.replication.proposer import LogProposer
+from nodestate.replication.replica import Replica
+from nodestate.watch import Watch
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+LISTEN_BACKLOG: Final = 1024
+SHUTDOWN_S: Final = 2.0
+# Young objects of a request die young; a collection every 700 of them costs more than
+# it frees when almost nothing that lives long is in a cycle.
+GC_THRESHOLDS: Final = (50_000, 20, 50)
+
+
+class TaskSpawner:
+    """Starts the long-lived tasks of a server in its task group, and ends them."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Run it; an exception out of it ends the group, and so the server."""
+        task = self._group.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel_all(self) -> None:
+        """Cancel what still runs; the group awaits it."""
+        for task in tuple(self._tasks):
+            task.cancel()
+
+
+class Server:
+    """One server, built and not yet started."""
+
+    def __init__(self, config: ServerConfig, spawner: TaskSpawner) -> None:
+        self._config = config
+        self._spawner = spawner
+        self._logger = structlog.get_logger().bind(server_id=config.name)
+        clock = SystemClock()
+        ids = SystemIdSource()
+        metrics = telemetry.MetricsRegistry()
+        telemetry.watch_gc(metrics)
+        spawner.spawn(
+            telemetry.watch_loop(
+                metrics, sleep=clock.sleep, monotonic_s=clock.monotonic_s
+            ),
+            name="loop lag",
+        )
+        self._watch = Watch()
+        self.replica = Replica(
+            config,
+            disk=SystemDisk(Path(config.data_dir)),
+            network=SystemNetwork(),
+            clock=clock,
+            ids=ids,
+            spawner=spawner,
+            watch=self._watch,
+            metrics=metrics,
+            logger=self._logger,
+        )
+        proposer = LogProposer(
+            self.replica, config=config, clock=clock, ids=ids, metrics=metrics
+        )
+        self._services = LeaderServices(
+            config=config,
+            proposer=proposer,
+            view=self.replica,
+            leadership=self.replica,
+            watch=self._watch,
+            clock=clock,
+            ids=ids,
+            metrics=metrics,
+            logger=self._logger,
+        )
+        self.replica.answer_with(self._services.answer)
+        self._http = app.build_server(
+            app.Dependencies(
+                config=config,
+                proposer=proposer,
+                view=self.replica,
+                leadership=self.replica,
+                leader_calls=self.replica,
+                watch=self._watch,
+                clock=clock,
+                ids=ids,
+                metrics=metrics,
+                logger=self._logger,
+            )
+        )
+        self._listener: asyncio.Server | None = None
+
+    async def start(self) -> str:
+        """Replay the log, begin to take part, listen; return the HTTP address."""
+        await self.replica.start()
+        self._spawner.spawn(self._services.run(), name="leader services")
+        # What was loaded stays; a collection need not walk it again.
+        gc.freeze()
+        return await self._listen(self._http)
+
+    async def stop(self) -> None:
+        """Take no new requests, end those that wait, and let go of log and peers."""
+        if self._listener is not None:
+            self._listener.close()
+        self._watch.wake_all()
+        await self._http.shutdown(timeout=SHUTDOWN_S)
+        await self.replica.stop()
+
+    async def _listen(self, server: web.Server) -> str:
+        host, _, port = self._config.http.rpartition(":")
+        try:
+            self._listener = await asyncio.get_running_loop().create_server(
+                server, host.strip("[]"), int(port), backlog=LISTEN_BACKLOG
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"http: cannot listen on {self._config.http}: {error.strerror}"
+            ) from error
+        address = self._listener.sockets[0].getsockname()
+        return f"{host}:{address[1]}"
+
+
+async def serve(
+    config: ServerConfig, stop: asyncio.Event, announce: Callable[[str], None]
+) -> None:
+    """Run one server until `stop` is set; an error of any of its tasks is raised."""
+    async with asyncio.TaskGroup() as group:
+        spawner = TaskSpawner(group)
+        server = Server(config, spawner)
+        try:
+            announce(await server.start())
+            await stop.wait()
+        finally:
+            await server.stop()
+            spawner.cancel_all()
+
+
+def run(config: ServerConfig) -> int:
+    """Run one server until SIGINT or SIGTERM, and return the process's exit code."""
+    if not __debug__:
+        raise ConfigError("python -O: assertions guard the log and must be on")
+    telemetry.configure_logging(config.log_level, config.log_format, sys.stderr)
+    logger = structlog.get_logger().bind(server_id=config.name)
+    _raise_open_files_limit()
+    gc.set_threshold(*GC_THRESHOLDS)
+    try:
+        uvloop.run(_serve_until_signalled(config, logger))
+    except Exception as error:  # noqa: BLE001  the process's top: report, then end
+        _report(error, logger)
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+async def _serve_until_signalled(
+    config: ServerConfig, logger: structlog.stdlib.BoundLogger
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await serve(
+        config,
+        stop,
+        lambda address: logger.info(
+            "server started", http_address=address, version=__version__
+        ),
+    )
+    logger.info("server stopped")
+
+
+def _report(error: BaseException, logger: structlog.stdlib.BoundLogger) -> None:
+    """Log what ended the server: a line for what we foresaw, a traceback for the rest."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            _report(part, logger)
+    elif isinstance(error, NodestateError):
+        logger.error("server failed", kind=type(error).__name__, error=str(error))
+    else:
+        logger.error("server failed", exc_info=error)
+
+
+def _raise_open_files_limit() -> None:
+    """Allow as many connections as the system lets us have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
