@@ -73,6 +73,16 @@ class Waiter:
             self._future = None
         return self._is_woken
 
+    async def wait_until_woken(self) -> None:
+        """Return once woken since `rearm`; the caller's own timer may call `wake`."""
+        if self._is_woken:
+            return
+        self._future = asyncio.get_running_loop().create_future()
+        try:
+            await self._future
+        finally:
+            self._future = None
+
     def _expire(self) -> None:
         if self._future is not None and not self._future.done():
             self._future.set_result(None)

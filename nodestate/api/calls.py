@@ -1,0 +1,239 @@
+"""What a handler is given: one request, and the services that answer it."""
+
+from typing import Final, TypeVar
+
+import msgspec
+from aiohttp import web
+from structlog.typing import FilteringBoundLogger
+
+from nodestate.api import bodies, parameters, problems
+from nodestate.api.cache import ListCache, NodeCache
+from nodestate.api.connections import Connection
+from nodestate.api.parameters import NO_QUERY, Query, ReadOptions
+from nodestate.api.problems import MISSING_NODE_ID, NO_LEADER, refused, too_many
+from nodestate.api.replies import JSON_TYPE, TEXT_TYPE, Body, Reply
+from nodestate.api.shapes import ServerListed, encode, list_servers, prettify
+from nodestate.clock import Clock, IdSource
+from nodestate.config import ServerConfig
+from nodestate.errors import NoLeaderError, RequestError
+from nodestate.model.command import Command
+from nodestate.model.node import NodeKey
+from nodestate.model.node_id import node_key
+from nodestate.model.outcome import Accepted, Refused
+from nodestate.ports import LeaderCalls, Leadership, Proposer, StateView
+from nodestate.telemetry import MetricsRegistry
+from nodestate.watch import Watch
+
+LEADER_POLL_S: Final = 0.05
+"""How often a request that needs a leader looks whether there is one."""
+DEADLINE_S_MIN: Final = 0.001
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Dependencies(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that this room uses; `server.py` puts it together."""
+
+    config: ServerConfig
+    proposer: Proposer
+    view: StateView
+    leadership: Leadership
+    leader_calls: LeaderCalls
+    watch: Watch
+    clock: Clock
+    ids: IdSource
+    metrics: MetricsRegistry
+    logger: FilteringBoundLogger
+
+
+class Services:
+    """What all requests share: the dependencies, the caches, and who is under way."""
+
+    def __init__(self, dependencies: Dependencies) -> None:
+        self.config = dependencies.config
+        self.proposer = dependencies.proposer
+        self.view = dependencies.view
+        self.leadership = dependencies.leadership
+        self.leader_calls = dependencies.leader_calls
+        self.watch = dependencies.watch
+        self.clock = dependencies.clock
+        self.ids = dependencies.ids
+        self.metrics = dependencies.metrics
+        self.logger = dependencies.logger
+        self.nodes = NodeCache()
+        self.lists = ListCache(dependencies.clock)
+        self.waiting_count = 0
+        self.writing_count = 0
+        self.is_stopping = False
+
+    def stop(self) -> None:
+        """Answer whoever waits with what there is: the server is about to end."""
+        self.is_stopping = True
+        self.watch.wake_all()
+
+    def leader_address(self) -> str:
+        """Return where the leader's peers reach it, nothing if none is known."""
+        leader_id = self.leadership.status().leader_id
+        for server in self.leadership.servers():
+            if server.server_id == leader_id:
+                return server.peer_address
+        return ""
+
+    def servers_listed(self) -> tuple[ServerListed, ...]:
+        """Return the servers as agents are told of them."""
+        return list_servers(self.leadership.servers(), self.config.datacenter)
+
+
+class Call:
+    """One request on its way; `node_text` is the id in the path, as written."""
+
+    __slots__ = ("node_text", "query", "request", "services", "started_at_s")
+
+    def __init__(
+        self,
+        services: Services,
+        request: web.BaseRequest,
+        node_text: str,
+        query_text: str,
+        started_at_s: float,
+    ) -> None:
+        self.services = services
+        self.request = request
+        self.node_text = node_text
+        self.query: Query = (
+            parameters.parse_query(query_text) if query_text else NO_QUERY
+        )
+        self.started_at_s = started_at_s
+
+    # What was asked
+
+    def read_options(self) -> ReadOptions:
+        """Judge the parameters that every read has, in Nomad's order."""
+        if not self.query:
+            return parameters.PLAIN_READ
+        config = self.services.config
+        options = parameters.parse_read_options(self.query, config)
+        self.is_pretty()
+        parameters.check_region(self.query, config)
+        return options
+
+    def is_pretty(self) -> bool:
+        """Say whether the answer is for people."""
+        return bool(self.query) and parameters.read_flag(self.query, "pretty")
+
+    async def body(self) -> bytes:
+        """Return the body of a request that changes one node."""
+        return await bodies.read_body(
+            self.request,
+            setting="body_bytes_max",
+            limit=self.services.config.body_bytes_max,
+        )
+
+    async def decoded(self, kind: type[T]) -> T:
+        """Return the body as a shape."""
+        return bodies.decode_body(await self.body(), kind)
+
+    def token(self) -> str:
+        """Return the token that the request came with, nothing if it has none."""
+        headers = self.request.headers
+        token = headers.get("X-Nomad-Token", "").strip()
+        if token:
+            return token
+        scheme, _, bearer = headers.get("Authorization", "").strip().partition(" ")
+        return bearer.strip() if scheme.lower() == "bearer" else ""
+
+    def check_id_given(self) -> None:
+        """Refuse a path that lacks the id."""
+        if not self.node_text:
+            raise RequestError(MISSING_NODE_ID)
+
+    def node_key(self) -> NodeKey:
+        """Return the key of the node that the path names."""
+        self.check_id_given()
+        return node_key(self.node_text)
+
+    def connection(self) -> Connection:
+        """Return the connection that the request came by."""
+        protocol = self.request.protocol
+        assert isinstance(protocol, Connection)
+        return protocol
+
+    # Time
+
+    def remaining_s(self) -> float:
+        """Return how long the request may still take; never nothing."""
+        elapsed_s = self.services.clock.monotonic_s() - self.started_at_s
+        return max(self.services.config.propose_timeout_s - elapsed_s, DEADLINE_S_MIN)
+
+    def is_out_of_time(self) -> bool:
+        """Say whether a request that needs the leader has waited long enough."""
+        return self.remaining_s() <= DEADLINE_S_MIN
+
+    # Writing
+
+    async def prepare_write(self) -> None:
+        """Judge what every write must pass before its own checks: region, leader."""
+        if self.query:
+            parameters.check_region(self.query, self.services.config)
+            self.is_pretty()
+        if self.services.leadership.status().leader_id is None:
+            await self.wait_for_leader()
+
+    async def wait_for_leader(self) -> None:
+        """Return once a leader is known; `NoLeaderError` if that takes too long."""
+        services = self.services
+        while services.leadership.status().leader_id is None:
+            if self.is_out_of_time():
+                raise NoLeaderError(NO_LEADER)
+            await services.clock.sleep(min(LEADER_POLL_S, self.remaining_s()))
+
+    async def propose(self, command: Command) -> Accepted:
+        """Return what was accepted; a refusal is a `ProblemError`."""
+        services = self.services
+        limit = services.config.proposals_max
+        if services.writing_count >= limit:
+            raise too_many("writes under way", "proposals_max", limit)
+        services.writing_count += 1
+        try:
+            outcome = await services.proposer.propose(
+                command, deadline_s=self.remaining_s()
+            )
+        finally:
+            services.writing_count -= 1
+        if isinstance(outcome, Refused):
+            raise refused(outcome)
+        return outcome
+
+    # Answering
+
+    def json(self, value: object, *, headers: bytes = b"", status: int = 200) -> Reply:
+        """Return an answer in JSON that is not kept."""
+        return self.encoded(encode(value), headers=headers, status=status)
+
+    def encoded(
+        self, encoded: bytes, *, headers: bytes = b"", status: int = 200
+    ) -> Reply:
+        """Return an answer of JSON that is encoded already."""
+        if self.is_pretty():
+            encoded = prettify(encoded)
+        return Reply(status, JSON_TYPE + headers, Body(encoded))
+
+
+def index_line(index: int) -> bytes:
+    """Return the header that says of which index an answer is."""
+    return b"X-Nomad-Index: %d\r\n" % index
+
+
+def text_reply(status: int, text: str, headers: bytes = b"") -> Reply:
+    """Return an answer in plain text."""
+    return Reply(status, TEXT_TYPE + headers, Body(text.encode("utf-8", "replace")))
+
+
+def problem_reply(problem: problems.Problem, *, is_write: bool) -> Reply:
+    """Return the answer to what went wrong."""
+    headers = problem.headers
+    if is_write:
+        headers += b"X-Nodestate-Outcome: %b\r\n" % problem.outcome
+    reply = text_reply(problem.status, problem.text, headers)
+    reply.closes = problem.closes
+    return reply

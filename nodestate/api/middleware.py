@@ -1,0 +1,179 @@
+"""What every request goes through: its route, its errors, its measures, its answer."""
+
+from typing import Final
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from nodestate.api.calls import Call, Services, problem_reply
+from nodestate.api.problems import (
+    INTERNAL,
+    MISSING_NODE_ID,
+    Problem,
+    no_such_path,
+    problem_of,
+    wrong_method,
+)
+from nodestate.api.replies import Delivery, Reply, Sent, accepts_gzip, send
+from nodestate.api.routes import Place, Route, RouteTable
+from nodestate.errors import NodestateError
+
+REQUEST_ID_CHARACTERS_MAX: Final = 128
+NO_ROUTE: Final = "none"
+NANOSECONDS: Final = 1_000_000_000
+HTTP_1_0: Final = (1, 0)
+
+
+class Middleware:
+    """Takes each request from aiohttp, and answers it."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._routes = RouteTable()
+        self._extra_headers = _header_lines(services.config.http_response_headers)
+        self._is_debugging = services.config.log_level == "debug"
+        self._latency = services.metrics.timing(
+            "nodestate_api_request_seconds",
+            "Time from a request to its answer; reads that wait are apart.",
+            "route",
+        )
+        self._answers = services.metrics.counter(
+            "nodestate_api_answers_total", "Answers sent, by status.", "status"
+        )
+
+    async def handle(self, request: web.BaseRequest) -> Sent:
+        """Answer one request; whatever goes wrong is an answer too."""
+        services = self._services
+        started_at_s = services.clock.monotonic_s()
+        path, query_text = _target(request)
+        place = self._routes.find(path)
+        route = None
+        if place.resource is not None:
+            route = place.resource.by_method.get(request.method)
+        if route is None:
+            reply = self._without_route(place, path)
+        else:
+            reply = await self._answer(request, route, place, query_text, started_at_s)
+        request_id = request.headers.get("X-Request-Id")
+        if request_id is not None:
+            reply.headers += _request_id_line(request_id)
+        sent = await send(
+            request,
+            reply,
+            _delivery(request),
+            now_s=services.clock.now_ns() // NANOSECONDS,
+        )
+        label = NO_ROUTE if route is None else route.name
+        if "index=" in query_text:
+            label += ".waiting"
+        self._measure(
+            request, reply, label, services.clock.monotonic_s() - started_at_s
+        )
+        return sent
+
+    def _without_route(self, place: Place, path: str) -> Reply:
+        if place.lacks_id:
+            return self._problem(Problem(400, MISSING_NODE_ID), is_write=False)
+        if place.resource is None:
+            # Not one of ours, and so without the headers that ours have.
+            return problem_reply(no_such_path(path), is_write=False)
+        return self._problem(wrong_method(place.resource.allowed), is_write=False)
+
+    async def _answer(
+        self,
+        request: web.BaseRequest,
+        route: Route,
+        place: Place,
+        query_text: str,
+        started_at_s: float,
+    ) -> Reply:
+        try:
+            call = Call(
+                self._services, request, place.node_text, query_text, started_at_s
+            )
+            reply = await route.handler(call)
+        except NodestateError as error:
+            problem = problem_of(error)
+            if problem is INTERNAL:
+                self._log_defect(request, route, error)
+            return self._problem(problem, is_write=route.is_write)
+        except ConnectionError:
+            # The client has gone: aiohttp ends the connection.
+            raise
+        except Exception as error:  # noqa: BLE001  one request must not end the server
+            self._log_defect(request, route, error)
+            return self._problem(INTERNAL, is_write=route.is_write)
+        reply.headers += self._extra_headers
+        return reply
+
+    def _problem(self, problem: Problem, *, is_write: bool) -> Reply:
+        reply = problem_reply(problem, is_write=is_write)
+        reply.headers += self._extra_headers
+        return reply
+
+    def _log_defect(
+        self, request: web.BaseRequest, route: Route, error: Exception
+    ) -> None:
+        # No path and no body: they may hold what must not be logged.
+        self._services.logger.error(
+            "request failed",
+            route=route.name,
+            method=request.method,
+            request_id=self._request_id(request),
+            exc_info=error,
+        )
+
+    def _measure(
+        self, request: web.BaseRequest, reply: Reply, label: str, seconds: float
+    ) -> None:
+        self._latency.observe(seconds, label)
+        self._answers.add(label=str(reply.status))
+        if self._is_debugging:
+            self._services.logger.debug(
+                "request answered",
+                route=label,
+                method=request.method,
+                status=reply.status,
+                took_s=seconds,
+                request_id=self._request_id(request),
+            )
+
+    def _request_id(self, request: web.BaseRequest) -> str:
+        """Return the caller's id for the request, or a new one."""
+        sent = request.headers.get("X-Request-Id", "")[:REQUEST_ID_CHARACTERS_MAX]
+        return sent if sent.isprintable() and sent else self._services.ids.new_id()
+
+
+def _target(request: web.BaseRequest) -> tuple[str, str]:
+    """Return the path, decoded, and the query as it is written."""
+    target = request.raw_path
+    if not target.startswith("/"):
+        # As sent to a proxy: the whole address.
+        target = request.rel_url.raw_path_qs
+    path, _, query_text = target.partition("?")
+    if "#" in query_text or "#" in path:
+        path, query_text = path.partition("#")[0], query_text.partition("#")[0]
+    if "%" in path:
+        path = unquote(path, errors="surrogateescape")
+    return path, query_text
+
+
+def _delivery(request: web.BaseRequest) -> Delivery:
+    accepted = request.headers.get("Accept-Encoding")
+    return Delivery(
+        request.method == "HEAD",
+        accepted is not None and accepts_gzip(accepted),
+        request.keep_alive,
+        request.version == HTTP_1_0,
+    )
+
+
+def _header_lines(headers: dict[str, str]) -> bytes:
+    return "".join(f"{name}: {text}\r\n" for name, text in headers.items()).encode()
+
+
+def _request_id_line(request_id: str) -> bytes:
+    """Return the header that gives the caller's id back, if it can stand in one."""
+    if not (request_id.isascii() and request_id.isprintable()):
+        return b""
+    return f"X-Request-Id: {request_id[:REQUEST_ID_CHARACTERS_MAX]}\r\n".encode("ascii")

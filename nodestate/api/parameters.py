@@ -1,0 +1,159 @@
+"""Query parameters: split, decoded, and judged in the order in which Nomad judges them."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import unquote_plus
+
+import msgspec
+
+from nodestate.config import ServerConfig
+from nodestate.errors import RequestError
+
+INVALID_WAIT: Final = "Invalid wait time"
+INVALID_INDEX: Final = "Invalid index"
+NO_SUCH_REGION: Final = "No path to region"
+INDEX_MAX: Final = (1 << 64) - 1
+DURATION_CHARACTERS_MAX: Final = 64
+DURATION_NS_MAX: Final = (1 << 63) - 1
+
+_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+_BROKEN_PERCENT: Final = re.compile("%(?![0-9A-Fa-f]{2})")
+# Microseconds are written with the micro sign or with the Greek letter.
+_UNITS: Final = "ns|us|\u00b5s|\u03bcs|ms|s|m|h"
+_DURATION: Final = re.compile(
+    rf"[+-]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:{_UNITS}))+)"
+)
+_DURATION_PART: Final = re.compile(rf"([0-9.]+)({_UNITS})")
+_UNIT_NS: Final = {
+    "ns": 1,
+    "us": 1_000,
+    "\u00b5s": 1_000,
+    "\u03bcs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
+
+Query = Mapping[str, str]
+NO_QUERY: Final[Query] = {}
+
+
+class ReadOptions(msgspec.Struct, frozen=True):
+    """How a read is to be answered; `index` 0 is at once."""
+
+    index: int = 0
+    wait_s: float = 0.0
+    is_stale: bool = False
+    is_consistent: bool = False
+
+
+PLAIN_READ: Final = ReadOptions()
+
+
+def parse_query(text: str) -> Query:
+    """Return the parameters by name; of a repeated one the first, of a broken one none."""
+    found: dict[str, str] = {}
+    for pair in text.split("&"):
+        # Go drops pairs that it cannot decode, and those with a semicolon.
+        if not pair or ";" in pair or _BROKEN_PERCENT.search(pair):
+            continue
+        name, _, value = pair.partition("=")
+        found.setdefault(_decoded(name), _decoded(value))
+    return found
+
+
+def _decoded(text: str) -> str:
+    return unquote_plus(text, errors="surrogateescape")
+
+
+def parse_boolean(text: str) -> bool | None:
+    """Return what a boolean word says, `None` if it is none."""
+    if text in _TRUE:
+        return True
+    return False if text in _FALSE else None
+
+
+def read_flag(query: Query, name: str) -> bool:
+    """Return whether a flag is on: present and empty, or true."""
+    text = query.get(name)
+    if text is None:
+        return False
+    value = True if text == "" else parse_boolean(text)
+    if value is None:
+        raise RequestError(
+            f"Expect `true` or `false` for `{name}` query string parameter"
+        )
+    return value
+
+
+def read_field_flag(query: Query, name: str) -> bool:
+    """Return whether the list shows more of a node; here empty means no."""
+    text = query.get(name, "")
+    value = parse_boolean(text) if text else False
+    if value is None:
+        raise RequestError(
+            f'Failed to parse node list fields: Failed to parse value of "{name}" '
+            f"({text[:64]}) as a bool"
+        )
+    return value
+
+
+def parse_read_options(query: Query, config: ServerConfig) -> ReadOptions:
+    """Return how to answer; `wait` is judged before `index`, then the flags."""
+    wait_s = _parse_wait(query.get("wait", ""), config)
+    index = _parse_index(query.get("index", ""))
+    return ReadOptions(
+        index=index,
+        wait_s=wait_s,
+        is_stale=read_flag(query, "stale"),
+        is_consistent=read_flag(query, "consistent"),
+    )
+
+
+def check_region(query: Query, config: ServerConfig) -> None:
+    """Refuse a request for a region that is not ours; there is no path to any other."""
+    if query.get("region", "") not in {"", config.region}:
+        raise RequestError(NO_SUCH_REGION)
+
+
+def _parse_wait(text: str, config: ServerConfig) -> float:
+    """Return how long to wait: the default for none, zero and less; cut at the limit."""
+    if not text:
+        return config.blocking_wait_s_default
+    try:
+        duration_ns = parse_duration_ns(text)
+    except ValueError:
+        raise RequestError(INVALID_WAIT) from None
+    if duration_ns <= 0:
+        return config.blocking_wait_s_default
+    return min(duration_ns / 1e9, config.blocking_wait_s_max)
+
+
+def _parse_index(text: str) -> int:
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()):
+        raise RequestError(INVALID_INDEX)
+    # Cut before converting: the time int() takes grows faster than its text.
+    digits = text.lstrip("0") or "0"
+    if len(digits) > len(str(INDEX_MAX)) or int(digits) > INDEX_MAX:
+        raise RequestError(INVALID_INDEX)
+    return int(digits)
+
+
+def parse_duration_ns(text: str) -> int:
+    """Return the nanoseconds of a Go duration such as `1m30s`; `ValueError` if none."""
+    if len(text) > DURATION_CHARACTERS_MAX or not _DURATION.fullmatch(text):
+        raise ValueError("no duration")
+    total_ns = 0
+    for number, unit in _DURATION_PART.findall(text):
+        whole, _, fraction = number.partition(".")
+        total_ns += int(whole or 0) * _UNIT_NS[unit]
+        if fraction:
+            total_ns += int(fraction) * _UNIT_NS[unit] // 10 ** len(fraction)
+    if total_ns > DURATION_NS_MAX:
+        raise ValueError("duration out of range")
+    return -total_ns if text.startswith("-") else total_ns
