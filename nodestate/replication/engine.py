@@ -7,13 +7,11 @@ those, the journal and the wire, and F1 to F22 name the faults of the stock pack
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final
 
-import structlog
 from typing_extensions import override
 
-from nodestate.clock import Clock, IdSource
 from nodestate.errors import JournalError, NoLeaderError, RequestError
 from nodestate.ports import Role
 from nodestate.replication import entries, rules
@@ -21,10 +19,8 @@ from nodestate.replication.disarmed import (
     FIRST_COMMIT_INDEX,
     DisarmedSyncObj,
     EngineMessage,
-    Journal,
     JournalView,
     PeerTransport,
-    Send,
 )
 from nodestate.replication.frames import (
     AppendEntries,
@@ -36,6 +32,7 @@ from nodestate.replication.outbox import Outbox
 from nodestate.replication.progress import Progress
 from nodestate.replication.records import Entry
 from nodestate.replication.rules import ConflictHint, LogPosition, Voter, VoteRequest
+from nodestate.replication.surroundings import Surroundings, Timeouts
 
 NO_LEADER: Final = "No cluster leader"
 APPLY_ENTRIES_MAX: Final = 256
@@ -46,31 +43,6 @@ _FOLLOWER: Final = 0
 _CANDIDATE: Final = 1
 _LEADER: Final = 2
 _ROLES: Final = (Role.FOLLOWER, Role.CANDIDATE, Role.LEADER)
-
-
-class Timeouts(NamedTuple):
-    """The times that Raft is run with."""
-
-    heartbeat_s: float
-    election_s_min: float
-    election_s_max: float
-
-
-class Surroundings(NamedTuple):
-    """What the engine reaches the world through.
-
-    `apply` is called with each committed entry, once and in order; `wake` asks for a
-    tick soon.
-    """
-
-    journal: Journal
-    send: Send
-    is_connected: Callable[[str], bool]
-    apply: Callable[[Entry], None]
-    wake: Callable[[], None]
-    clock: Clock
-    ids: IdSource
-    logger: structlog.stdlib.BoundLogger
 
 
 class _SyncObj(DisarmedSyncObj):

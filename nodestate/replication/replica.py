@@ -35,7 +35,7 @@ from nodestate.ports import (
 )
 from nodestate.replication import entries
 from nodestate.replication.attempts import Attempt, AttemptBook, Resolved
-from nodestate.replication.engine import NO_LEADER, Engine, Surroundings, Timeouts
+from nodestate.replication.engine import NO_LEADER, Engine
 from nodestate.replication.entries import Envelope, Noop
 from nodestate.replication.formation import (
     NOT_FORMED,
@@ -60,6 +60,7 @@ from nodestate.replication.frames import (
 from nodestate.replication.journal import Journal
 from nodestate.replication.questions import Questions
 from nodestate.replication.records import Entry
+from nodestate.replication.surroundings import Surroundings, Timeouts
 from nodestate.replication.transport import Transport
 from nodestate.replication.waiters import AppliedWaiters, ChangeWaiters
 from nodestate.watch import Watch, WatchKey

@@ -5,10 +5,11 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from nodestate.replication.engine import Engine, Surroundings, Timeouts
+from nodestate.replication.engine import Engine
 from nodestate.replication.formation import first_entry
 from nodestate.replication.frames import Formation, Message
 from nodestate.replication.records import Entry
+from nodestate.replication.surroundings import Surroundings, Timeouts
 
 TIMEOUTS = Timeouts(heartbeat_s=0.1, election_s_min=1.0, election_s_max=2.0)
 
