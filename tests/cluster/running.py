@@ -66,8 +66,12 @@ class RunningCluster:
             connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=SERVING_S),
         )
-        self.start_all()
-        await self.wait_for_leader()
+        try:
+            self.start_all()
+            await self.wait_for_leader()
+        except BaseException:
+            await self.session.close()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -99,19 +103,17 @@ class RunningCluster:
     async def wait_for_leader(
         self, servers: Sequence[ServerFiles] | None = None
     ) -> ServerFiles:
-        """Return the leader that these servers, or all that run, agree on."""
-        return await wait_for_leader(
-            self.session,
-            self.running if servers is None else servers,
-            within_s=SERVING_S,
-            check=self._check_running,
-        )
+        """Return the leader that these servers, or all of them, agree on."""
+        awaited = self.servers if servers is None else servers
 
-    def _check_running(self) -> None:
-        for process in self.processes.values():
-            code = process.exit_code
-            # A negative code is a signal of ours.
-            assert code is None or code < 0, f"ended by itself:\n{process.log_tail()}"
+        def check() -> None:
+            for files in awaited:
+                process = self.processes[files.name]
+                assert process.is_running, f"has ended:\n{process.log_tail()}"
+
+        return await wait_for_leader(
+            self.session, awaited, within_s=SERVING_S, check=check
+        )
 
     async def is_serving(self, files: ServerFiles) -> bool:
         return (await ask_server(self.session, files)).is_serving

@@ -38,7 +38,8 @@ class Terminal:
         return [sys.executable, "-m", "cluster", name, *configs, *flags]
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT)}
+        paths = [os.environ.get("PYTHONPATH", ""), str(ROOT)]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
     def type(self, name: str, *flags: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -103,7 +104,9 @@ def test_ready_is_said_once_and_ctrl_c_stops_all(terminal: Terminal) -> None:
     assert up.wait(DONE_S) == 0
     assert status.returncode == 0, status.stdout
     assert status.stdout.count("leads") == 1
-    assert terminal.output().count("ready") == 1
+    before, _, _ = terminal.output().partition("ready")
+    assert before.endswith("\n")
+    assert terminal.output().splitlines().count("ready") == 1
     for files in terminal.servers:
         assert files.url in terminal.output()
         assert is_port_free(files.http)
