@@ -115,7 +115,7 @@ class ServerConfig(
     ] = 2.0
     segment_bytes: Annotated[
         int, _number("size of one file of the journal", ge=64 << 10, le=1 << 30)
-    ] = 64 << 20
+    ] = 16 << 20
     # reads and writes
     propose_timeout_s: Annotated[
         float,
