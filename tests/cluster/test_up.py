@@ -15,6 +15,7 @@ from cluster.down import find_servers
 from cluster.fleet import make_node
 from cluster.servers import ServerFiles, is_port_free, lay_out
 from nodestate.config import split_address
+from tests.cluster.running import QUICK
 from tests.real_server import HttpClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
@@ -29,7 +30,7 @@ class Terminal:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.servers = lay_out(directory)
+        self.servers = lay_out(directory, settings=QUICK)
         self._output = directory / "up.txt"
         self._up: subprocess.Popen[bytes] | None = None
 
@@ -65,6 +66,12 @@ class Terminal:
             )
         self.wait_for("ready")
         return self._up
+
+    def down(self) -> None:
+        """Stop what `start_up` started, as from a second terminal."""
+        assert self._up is not None
+        assert self.type("down").returncode == 0
+        assert self._up.wait(DONE_S) == 0
 
     def output(self) -> str:
         return self._output.read_text(encoding="utf-8")
@@ -138,11 +145,11 @@ def test_data_outlives_a_restart_unless_it_is_to_be_fresh(terminal: Terminal) ->
     clients = [HttpClient(files.http) for files in terminal.servers]
     terminal.start_up()
     assert clients[0].put("/v1/nodes", {"Node": make_node(1)}).status == 200
-    terminal.type("down")
+    terminal.down()
 
     terminal.start_up()
     kept = [len(client.get("/v1/nodes").json) for client in clients]
-    terminal.type("down")
+    terminal.down()
     terminal.start_up("--fresh")
     fresh = [len(client.get("/v1/nodes").json) for client in clients]
 
@@ -167,13 +174,13 @@ def test_a_server_that_does_not_start_is_reported_with_its_last_words(
 ) -> None:
     path = terminal.servers[2].config_path
     text = path.read_text(encoding="utf-8")
-    path.write_text("raft_heartbeat_s = 99\n" + text, encoding="utf-8")
+    path.write_text("propose_timeout_s = 99\n" + text, encoding="utf-8")
 
     up = terminal.type("up")
 
     assert up.returncode == 1
     assert "server3 ended" in up.stderr
-    assert "raft_heartbeat_s" in up.stderr
+    assert "propose_timeout_s" in up.stderr
     assert find_servers(terminal.servers) == {}
 
 
