@@ -65,7 +65,7 @@ from nodestate.model.timestamp import NANOSECONDS
 
 INVALID_STATUS: Final = "invalid status for node"
 MISSING_SECRET: Final = "missing node secret ID for client status update"  # noqa: S105  a text
-MALFORMED_SECRET: Final = "node secret ID must be a UUID"  # noqa: S105  a text
+MALFORMED_SECRET: Final = "SecretID must be a UUID"  # noqa: S105  a text
 NO_EVENTS: Final = "no node events given"
 FORCED_DEADLINE_NS: Final = -1_000_000_000
 """What an old agent's drain flag without a strategy means."""

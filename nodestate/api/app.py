@@ -13,10 +13,12 @@ def build_server(dependencies: Dependencies) -> ConnectionServer:
     Not a `web.Application`: its router, signals and middlewares cost more than a read.
     """
     services = Services(dependencies)
+    middleware = Middleware(services)
     server = ConnectionServer(
-        Middleware(services).handle,
+        middleware.handle,
         connections_max=dependencies.config.connections_max,
         header_bytes_max=dependencies.config.header_bytes_max,
+        judge=middleware.judge_malformed,
         on_stop=services.stop,
     )
     dependencies.metrics.gauge(

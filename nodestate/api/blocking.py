@@ -20,6 +20,7 @@ JITTER_PART: Final = 16
 NEVER_HEARD_MS: Final = 9223372036854
 """What Nomad says of a leader that was never heard of: its longest duration."""
 FRESHNESS_POLL_S: Final = 0.05
+TIMER_GRAIN_S: Final = 0.001
 
 _LEADER_KNOWN_NOW: Final = b"X-Nomad-KnownLeader: true\r\nX-Nomad-LastContact: 0\r\n"
 
@@ -87,18 +88,26 @@ async def wait_until_past(
     if services.waiting_count >= limit:
         raise too_many("blocking queries", "watchers_max", limit)
     wait_s = options.wait_s * (1 + services.ids.jitter() / JITTER_PART)
-    ends_at_s = services.clock.monotonic_s() + wait_s
+    is_over = False
     connection = call.connection()
     with services.watch.waiter(key) as waiter:
+
+        def end_wait() -> None:
+            nonlocal is_over
+            is_over = True
+            waiter.wake()
+
         services.waiting_count += 1
-        timer = services.clock.call_later(wait_s, waiter.wake)
+        # The timer alone says that the wait is over. A loop counts whole milliseconds,
+        # so it may run a moment before the clock says so, and runs once only.
+        timer = services.clock.call_later(wait_s + TIMER_GRAIN_S, end_wait)
         connection.on_lost = waiter.wake
         try:
             while True:
                 waiter.rearm()
                 if current_index(services.view.state()) > options.index:
                     return
-                if services.clock.monotonic_s() >= ends_at_s or services.is_stopping:
+                if is_over or services.is_stopping:
                     return
                 if call.request.transport is None:
                     raise ConnectionResetError("the client has gone")

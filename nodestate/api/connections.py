@@ -11,7 +11,10 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from typing_extensions import override
 
-from nodestate.api.replies import Sent
+from nodestate.api.replies import Delivery, Reply, Sent, send
+
+JudgeMalformed = Callable[[BaseException | None], tuple[Reply, int]]
+"""Says what to answer to bytes that the parser refused, and when, in Unix seconds."""
 
 IDLE_S_MAX: Final = 180.0
 """How long a connection may say nothing between requests, or before the first."""
@@ -27,39 +30,38 @@ _REFUSAL: Final = (
     b"Content-Length: %d\r\n"
     b"Connection: close\r\n\r\n%b"
 ) % (len(_TOO_MANY), _TOO_MANY)
+_AFTER_NO_REQUEST: Final = Delivery(
+    is_head=False, wants_gzip=False, keeps_alive=False, is_http_1_0=False
+)
 
 
 class Malformed(Sent):
     """The answer to bytes that are no request: written when aiohttp asks for it."""
 
-    __slots__ = ("_status", "_text")
+    __slots__ = ("_now_s", "_reply")
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, reply: Reply, now_s: int) -> None:
         super().__init__(keep_alive=False)
-        self._status = status
-        self._text = text
+        self._reply = reply
+        self._now_s = now_s
 
     @override
     async def prepare(self, request: web.BaseRequest) -> None:
         """Write it; there is no request whose wishes could be heeded."""
-        body = self._text.encode("utf-8", "replace")
-        transport = request.transport
-        if transport is not None:
-            transport.write(
-                b"HTTP/1.1 %d Bad Request\r\n"
-                b"Content-Type: text/plain; charset=utf-8\r\n"
-                b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
-                % (self._status, len(body), body)
-            )
+        if request.transport is not None:
+            await send(request, self._reply, _AFTER_NO_REQUEST, now_s=self._now_s)
 
 
 class Connection(RequestHandler):
     """One client's connection; `on_lost` is called once it has ended."""
 
-    __slots__ = ("on_lost",)
+    __slots__ = ("_judge", "on_lost")
 
-    def __init__(self, manager: web.Server, **settings: Any) -> None:
+    def __init__(
+        self, manager: web.Server, judge: JudgeMalformed, **settings: Any
+    ) -> None:
         super().__init__(manager, **settings)
+        self._judge = judge
         self.on_lost: Callable[[], None] | None = None
 
     @override
@@ -78,7 +80,7 @@ class Connection(RequestHandler):
         message: str | None = None,
     ) -> Any:
         """Answer what the parser could not read; every other error has its answer."""
-        return Malformed(400, "malformed request: it is no HTTP, or over a limit")
+        return Malformed(*self._judge(exc))
 
 
 class _Refusal(asyncio.Protocol):
@@ -119,6 +121,7 @@ class ConnectionServer(web.Server):
         *,
         connections_max: int,
         header_bytes_max: int,
+        judge: JudgeMalformed,
         on_stop: Callable[[], None],
     ) -> None:
         settings: dict[str, Any] = {
@@ -131,6 +134,7 @@ class ConnectionServer(web.Server):
         }
         super().__init__(handler, **settings)
         self._settings = settings
+        self._judge = judge
         self._connections_max = connections_max
         self._on_stop = on_stop
         self.connection_count = 0
@@ -140,7 +144,8 @@ class ConnectionServer(web.Server):
         """Return the protocol for one more connection."""
         if self.connection_count >= self._connections_max:
             return _Refusal()
-        return Connection(self, loop=asyncio.get_running_loop(), **self._settings)
+        loop = asyncio.get_running_loop()
+        return Connection(self, self._judge, loop=loop, **self._settings)
 
     @override
     def connection_made(

@@ -1,15 +1,18 @@
 """What every request goes through: its route, its errors, its measures, its answer."""
 
+import re
 from typing import Final
 from urllib.parse import unquote
 
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMethod
 
 from nodestate.api.calls import Call, Services, problem_reply
 from nodestate.api.problems import (
     INTERNAL,
     MISSING_NODE_ID,
     Problem,
+    malformed,
     no_such_path,
     problem_of,
     wrong_method,
@@ -22,6 +25,8 @@ REQUEST_ID_CHARACTERS_MAX: Final = 128
 NO_ROUTE: Final = "none"
 NANOSECONDS: Final = 1_000_000_000
 HTTP_1_0: Final = (1, 0)
+
+_METHOD_AND_PATH: Final = re.compile(r"b'[A-Za-z]+ (/[^ ?']*)(?:\?[^ ']*)? HTTP/1")
 
 
 class Middleware:
@@ -70,6 +75,21 @@ class Middleware:
             request, reply, label, services.clock.monotonic_s() - started_at_s
         )
         return sent
+
+    def judge_malformed(self, error: BaseException | None) -> tuple[Reply, int]:
+        """Return what to answer to bytes that aiohttp's parser refused, and when.
+
+        It refuses unknown methods too. They are wrong methods like others, so the path
+        is taken from where the parser says that it stood.
+        """
+        found = _METHOD_AND_PATH.search(str(error))
+        if isinstance(error, BadHttpMethod) and found is not None:
+            place = self._routes.find(found[1])
+            reply = self._without_route(place, found[1])
+            reply.closes = True
+        else:
+            reply = self._problem(malformed(error), is_write=False)
+        return reply, self._services.clock.now_ns() // NANOSECONDS
 
     def _without_route(self, place: Place, path: str) -> Reply:
         if place.lacks_id:

@@ -7,6 +7,7 @@ of a failed write whether it may still happen.
 from typing import Final
 
 import msgspec
+from aiohttp.http_exceptions import LineTooLong
 
 from nodestate.errors import (
     NodestateError,
@@ -106,3 +107,11 @@ def no_such_path(path: str) -> Problem:
 def wrong_method(allowed: bytes) -> Problem:
     """Return the answer for a method that the path does not have."""
     return Problem(405, INVALID_METHOD, b"Allow: %b\r\n" % allowed)
+
+
+def malformed(error: BaseException | None) -> Problem:
+    """Return the answer for bytes that are no request; what they were is not shown."""
+    if isinstance(error, LineTooLong):
+        text = "the request line or a header is over its limit (header_bytes_max)"
+        return Problem(431, text, closes=True)
+    return Problem(400, "malformed request: this is not HTTP/1.1", closes=True)
