@@ -98,7 +98,7 @@ def _draining(node: Node, command: SetDrain) -> LastDrain:
         updated_at=now,
         status="draining",
         accessor_id=command.accessor_id,
-        meta=command.meta,
+        meta=command.meta or None,
     )
 
 

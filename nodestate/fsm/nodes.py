@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
+from nodestate.fsm.canonical import canonical
 from nodestate.fsm.evaluations import Cause, decide_node_evaluations
 from nodestate.fsm.state import NODES, State
 from nodestate.model.command import (
@@ -40,6 +41,7 @@ from nodestate.model.node import (
 )
 from nodestate.model.outcome import (
     ELIGIBLE_WHILE_DRAINING,
+    INVALID_ELIGIBILITY,
     NODE_NOT_FOUND,
     NODE_SECRET_MISMATCH,
     REGISTER_SECRET_MISMATCH,
@@ -80,7 +82,7 @@ def add_node_events(
         NodeEvent(
             message=event.message,
             subsystem=event.subsystem,
-            details=event.details,
+            details=event.details or None,
             timestamp=event.timestamp,
             create_index=index,
         )
@@ -107,14 +109,16 @@ def decide_register(
     secret = state.node_secrets.get(key)
     if secret and not compare_digest(secret, registration.secret_sha256):
         return Refused(RefusalCode.FORBIDDEN, REGISTER_SECRET_MISMATCH)
+    sent = canonical(registration.node)
     if known is None:
-        node = _first_registered(registration.node, when)
-        before = NodeStatus.INITIALIZING
+        node = _first_registered(sent, when)
+        is_of_interest = calls_for_evaluations(NodeStatus.INITIALIZING, node.status)
     else:
-        node = _registered_again(known, registration.node, when)
-        before = known.status
+        node = _registered_again(known, sent, when)
+        is_of_interest = calls_for_evaluations(known.status, node.status)
+        is_of_interest = is_of_interest or _is_another_choice(known, node)
     events: list[Event] = [NodeRegistered(key, node, registration.secret_sha256)]
-    if calls_for_evaluations(before, node.status):
+    if is_of_interest:
         events += decide_node_evaluations(
             state, key, node, cause, node_modify_index=cause.entry_index
         )
@@ -149,6 +153,32 @@ def _registered_again(known: Node, sent: Node, when: When) -> Node:
         create_index=known.create_index,
         modify_index=when.entry_index,
     )
+
+
+def _is_another_choice(known: Node, node: Node) -> bool:
+    """Say whether what jobs choose nodes by has changed; resources are not among it."""
+    if _chosen_by(known) != _chosen_by(node):
+        return True
+    return _usable_drivers(known) != _usable_drivers(node)
+
+
+def _chosen_by(node: Node) -> tuple[object, ...]:
+    resources = node.node_resources
+    return (
+        node.name,
+        node.datacenter,
+        node.node_pool,
+        node.node_class,
+        node.attributes,
+        node.meta,
+        node.host_volumes,
+        None if resources is None else resources.devices or None,
+    )
+
+
+def _usable_drivers(node: Node) -> set[str]:
+    drivers = (node.drivers or {}).items()
+    return {name for name, driver in drivers if driver.detected and driver.healthy}
 
 
 def calls_for_evaluations(before: NodeStatus, after: NodeStatus) -> bool:
@@ -229,6 +259,8 @@ def decide_emit_events(
     node = _authenticated(state, command.key, command.secret_sha256)
     if isinstance(node, Refused):
         return node
+    if not command.events:
+        return []
     updated = replace(
         node,
         events=add_node_events(node, command.events, index),
@@ -256,6 +288,8 @@ def decide_set_eligibility(
     node = state.node(command.key)
     if node is None:
         return _UNKNOWN_NODE
+    if command.eligibility not in (ELIGIBLE, INELIGIBLE):
+        return Refused(RefusalCode.INVALID, INVALID_ELIGIBILITY)
     is_opening = command.eligibility == ELIGIBLE
     if node.is_draining and is_opening:
         return Refused(RefusalCode.CONFLICT, ELIGIBLE_WHILE_DRAINING)

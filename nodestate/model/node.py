@@ -17,6 +17,8 @@ NodeKey = NewType("NodeKey", str)
 
 NODE_EVENTS_MAX: Final = 10
 DEFAULT_POOL: Final = "default"
+UNIQUE_PREFIX: Final = "unique."
+"""How the key of an attribute begins that says nothing about other nodes."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename=nomad_name):

@@ -56,10 +56,5 @@ def _hex_digits(text: str) -> str:
 
 def _describe_byte(byte: int) -> str:
     character = chr(byte)
-    shown = f" {_go_quoted(character)}" if character.isprintable() else ""
+    shown = f" '{character}'" if character.isprintable() else ""
     return f"U+{byte:04X}{shown}"
-
-
-def _go_quoted(character: str) -> str:
-    escaped = {"'": "\\'", "\\": "\\\\"}.get(character, character)
-    return f"'{escaped}'"

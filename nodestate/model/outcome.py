@@ -16,6 +16,7 @@ class RefusalCode(StrEnum):
 
 
 NODE_NOT_FOUND: Final = "node not found"
+INVALID_ELIGIBILITY: Final = "invalid scheduling eligibility"
 ELIGIBLE_WHILE_DRAINING: Final = (
     "can not set node's scheduling eligibility to eligible while it is draining"
 )
