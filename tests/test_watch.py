@@ -2,10 +2,10 @@
 
 import asyncio
 
-from nodestate.watch import Watch, prefix_key, record_key, table_key
+from nodestate.watch import Waiter, Watch, prefix_key, record_key, table_key
 
 
-async def wait_briefly(waiter) -> bool:
+async def wait_briefly(waiter: Waiter) -> bool:
     return await waiter.wait(0.0)
 
 
