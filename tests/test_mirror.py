@@ -9,8 +9,6 @@ EXCEPTIONS = {
     "ports.py": "protocols: tests/contracts runs one suite against each implementation",
     "errors.py": "classes without behaviour",
     "server.py": "only puts the rooms together: tests/cluster starts real ones",
-    "fsm/state.py": "tables without behaviour: tests/fsm goes through the rest",
-    "model/command.py": "records without behaviour",
     "model/node.py": "records without behaviour",
     "model/outcome.py": "records without behaviour",
     "model/question.py": "records without behaviour",

@@ -51,7 +51,8 @@ def decode_state(content: bytes) -> State:
     """Return the state that was written; `SnapshotError` if it cannot be read."""
     try:
         image = _DECODER.decode(content)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
+        # msgspec lets a text that is no UTF-8 through as Python's own error.
         raise SnapshotError(f"snapshot cannot be read: {error}") from error
     if image.version != FORMAT_VERSION:
         raise SnapshotError(

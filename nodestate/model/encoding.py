@@ -43,8 +43,10 @@ def _to_msgpack(value: Any) -> int:
 
 
 def _from_msgpack(kind: type, value: Any) -> Any:
-    if kind is Timestamp and isinstance(value, int):
-        return Timestamp(value)
+    if kind is Timestamp:
+        if isinstance(value, int):
+            return Timestamp(value)
+        raise ValueError(f"expected nanoseconds, found {type(value).__name__}")
     raise NotImplementedError(kind)
 
 

@@ -84,6 +84,14 @@ def test_what_is_no_time_is_refused(text):
         parse_rfc3339(text)
 
 
+def test_a_timestamp_shows_its_text():
+    assert repr(Timestamp(10**9)) == "Timestamp('1970-01-01T00:00:01Z')"
+
+
+def test_equal_timestamps_hash_alike():
+    assert hash(Timestamp(5)) == hash(Timestamp(5))
+
+
 def test_timestamps_compare_by_their_nanoseconds():
     assert Timestamp(5) == Timestamp(5)
     assert Timestamp(5) != Timestamp(6)

@@ -1,0 +1,97 @@
+"""The tables and their secondary indexes."""
+
+import pytest
+
+from nodestate.fsm.state import TABLES, State
+from nodestate.model.allocation import Allocation
+from nodestate.model.job import Job
+from nodestate.model.node import NodeKey
+from tests.fsm.entries import N1, N2, id_of, key, node
+
+KEYS = [NodeKey(f"{start}{number:028x}") for start in ("11aa", "11ab", "22aa") for number in (1, 2)]  # fmt: skip
+
+
+def state_with(*keys: NodeKey) -> State:
+    state = State()
+    for node_key in keys:
+        state.put_node(node_key, node(node_key))
+    return state
+
+
+def test_a_new_state_is_empty():
+    state = State()
+
+    assert [state.table_index(table) for table in TABLES] == [0, 0, 0, 0]
+    assert state.node(N1) is None
+    assert list(state.nodes_under("")) == []
+    assert state.allocations_on(N1) == []
+
+
+def test_nodes_are_in_the_order_of_their_keys():
+    state = state_with(*reversed(KEYS))
+
+    assert state.node_keys == KEYS
+    assert [found.id for found in state.nodes_under("")] == [id_of(each) for each in KEYS]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prefix", "found"),
+    [
+        ("1", KEYS[:4]),
+        ("11", KEYS[:4]),
+        ("11aa", KEYS[:2]),
+        ("11ab", KEYS[2:4]),
+        ("22", KEYS[4:]),
+        (KEYS[3], [KEYS[3]]),
+        ("00", []),
+        ("11b0", []),
+        ("ff", []),
+    ],
+)
+def test_nodes_are_found_by_the_start_of_their_key(prefix, found):
+    state = state_with(*KEYS)
+
+    assert [each.id for each in state.nodes_under(prefix)] == [id_of(each) for each in found]  # fmt: skip
+
+
+def test_a_node_written_again_takes_the_others_place():
+    state = state_with(N1)
+    renamed = node(N1, name="renamed")
+
+    state.put_node(N1, renamed)
+
+    assert state.node(N1) is renamed
+    assert state.node_keys == [N1]
+
+
+def test_a_removed_node_leaves_nothing_behind():
+    state = state_with(N1, N2, key(3))
+    state.node_secrets[N2] = b"s"
+
+    state.remove_node(N2)
+
+    assert state.node(N2) is None
+    assert state.node_keys == [N1, key(3)]
+    assert state.node_secrets == {}
+
+
+def test_allocations_are_found_by_node_in_order():
+    state = State()
+    for allocation_id, node_key in (("b", N1), ("a", N1), ("c", N2)):
+        state.put_allocation(Allocation(id=allocation_id, node_key=node_key))
+    state.put_allocation(Allocation(id="a", node_key=N1, client_status="running"))
+
+    assert [(each.id, each.client_status) for each in state.allocations_on(N1)] == [
+        ("a", "running"),
+        ("b", "pending"),
+    ]
+
+
+def test_jobs_are_told_apart_by_namespace():
+    state = State()
+    jobs = [Job(id="web"), Job(id="web", namespace="apps")]
+
+    for job in jobs:
+        state.put_job(job)
+
+    assert list(state.jobs.values()) == jobs

@@ -1,0 +1,80 @@
+"""Commands enter the log by tag: each tag is for ever, old entries stay readable."""
+
+from typing import get_args
+
+import msgspec
+import pytest
+
+from nodestate.model.command import (
+    ANONYMOUS,
+    Command,
+    CompletedDrain,
+    CompleteDrains,
+    EmitNodeEvents,
+    EvaluateNode,
+    MissHeartbeats,
+    PurgeNodes,
+    RegisterNodes,
+    Registration,
+    SetDrain,
+    SetEligibility,
+    UpdateNodeStatus,
+)
+from nodestate.model.encoding import MSGPACK, msgpack_decoder
+from nodestate.model.node import Node, NodeEvent, NodeKey, NodeStatus
+
+DECODER: msgspec.msgpack.Decoder[Command] = msgpack_decoder(Command)  # type: ignore[arg-type]
+KEY = NodeKey("1" * 32)
+COMMANDS: dict[str, Command] = {
+    "node.register": RegisterNodes(
+        at_ns=1, registrations=(Registration(KEY, Node(id="n"), b"d"),), seed=b"s"
+    ),
+    "node.status": UpdateNodeStatus(
+        at_ns=1, key=KEY, status=NodeStatus.READY, secret_sha256=b"d", seed=b"s"
+    ),
+    "node.miss_heartbeat": MissHeartbeats(at_ns=1, keys=(KEY,), seed=b"s"),
+    "node.events": EmitNodeEvents(
+        at_ns=1, key=KEY, secret_sha256=b"d", events=(NodeEvent(message="m"),)
+    ),
+    "node.drain": SetDrain(at_ns=1, key=KEY, strategy=None, seed=b"s"),
+    "node.drain_complete": CompleteDrains(at_ns=1, drains=(CompletedDrain(KEY, 5),)),
+    "node.eligibility": SetEligibility(
+        at_ns=1, key=KEY, eligibility="eligible", seed=b"s"
+    ),
+    "node.evaluate": EvaluateNode(at_ns=1, key=KEY, seed=b"s"),
+    "node.purge": PurgeNodes(at_ns=1, keys=(KEY,), seed=b"s"),
+}
+
+
+@pytest.mark.parametrize("tag", COMMANDS)
+def test_a_command_reads_back_by_its_tag(tag):
+    content = MSGPACK.encode(COMMANDS[tag])
+
+    assert msgspec.msgpack.decode(content)["type"] == tag
+    assert DECODER.decode(content) == COMMANDS[tag]
+
+
+def test_every_command_is_here():
+    assert {type(command) for command in COMMANDS.values()} == set(get_args(Command))
+
+
+def test_what_is_usual_is_not_written():
+    content = msgspec.msgpack.decode(MSGPACK.encode(COMMANDS["node.drain"]))
+
+    assert content.keys() == {"type", "at_ns", "key", "strategy", "seed"}
+    assert COMMANDS["node.drain"].asked_by == ANONYMOUS
+
+
+@pytest.mark.parametrize("tag", ["node.explode", "", None])
+def test_an_unknown_tag_is_not_passed_over(tag):
+    content = msgspec.msgpack.encode({"type": tag, "at_ns": 1, "key": KEY})
+
+    with pytest.raises(msgspec.ValidationError):
+        DECODER.decode(content)
+
+
+def test_a_command_without_its_time_is_none():
+    content = msgspec.msgpack.encode({"type": "node.evaluate", "key": KEY, "seed": b""})
+
+    with pytest.raises(msgspec.ValidationError, match="at_ns"):
+        DECODER.decode(content)

@@ -1,0 +1,73 @@
+"""Records as JSON and as MessagePack."""
+
+import msgspec
+import pytest
+
+from nodestate.model.encoding import (
+    MSGPACK,
+    encode_json,
+    from_json_value,
+    msgpack_decoder,
+)
+from nodestate.model.node import NodeEvent
+from nodestate.model.timestamp import NO_TIME, Timestamp
+
+EVENT = NodeEvent(message="m", details={"b": "2", "a": "1"}, timestamp=Timestamp(1))
+
+
+def test_json_is_compact_and_spelt_as_nomad_spells_it():
+    assert encode_json(EVENT) == (
+        b'{"Message":"m","Subsystem":"","Details":{"b":"2","a":"1"},'
+        b'"Timestamp":"1970-01-01T00:00:00.000000001Z","CreateIndex":0}'
+    )
+
+
+def test_no_time_is_null():
+    assert b'"Timestamp":null' in encode_json(NodeEvent())
+
+
+@pytest.mark.parametrize(
+    ("value", "time"),
+    [
+        (None, NO_TIME),
+        ("0001-01-01T00:00:00Z", NO_TIME),
+        ("1970-01-01T00:00:01Z", Timestamp(10**9)),
+    ],
+)
+def test_times_are_read_from_json(value, time):
+    assert from_json_value(Timestamp, value) == time
+
+
+@pytest.mark.parametrize("value", [5, "yesterday", True, [], "9999-01-01T00:00:00Z"])
+def test_what_is_no_time_is_refused(value):
+    with pytest.raises(ValueError, match="time"):
+        from_json_value(Timestamp, value)
+
+
+def test_msgpack_reads_back_what_it_wrote():
+    assert msgpack_decoder(NodeEvent).decode(MSGPACK.encode(EVENT)) == EVENT
+
+
+def test_msgpack_does_not_show_the_order_of_a_map():
+    other = msgspec.structs.replace(EVENT, details={"a": "1", "b": "2"})
+
+    assert MSGPACK.encode(other) == MSGPACK.encode(EVENT)
+
+
+def test_a_time_that_is_no_number_is_refused():
+    content = msgspec.msgpack.encode({"Timestamp": "now"})
+
+    with pytest.raises(msgspec.ValidationError, match="expected nanoseconds"):
+        msgpack_decoder(NodeEvent).decode(content)
+
+
+def test_types_that_nobody_thought_of_fail_loudly():
+    """Not `repr`, not a dictionary: bytes that nobody could read back are no bytes."""
+    with pytest.raises(NotImplementedError):
+        encode_json(object())
+    with pytest.raises(NotImplementedError):
+        MSGPACK.encode(object())
+    with pytest.raises(NotImplementedError):
+        from_json_value(object, 1)
+    with pytest.raises(NotImplementedError):
+        msgpack_decoder(complex).decode(MSGPACK.encode(1))

@@ -1,0 +1,43 @@
+"""Events are written down by tag: each tag is for ever, and its own."""
+
+from typing import get_args
+
+import msgspec
+import pytest
+
+from nodestate.model.encoding import MSGPACK, msgpack_decoder
+from nodestate.model.evaluation import Evaluation
+from nodestate.model.event import (
+    EvaluationCreated,
+    Event,
+    NodeDrainUpdated,
+    NodeEligibilityUpdated,
+    NodeEventsAdded,
+    NodePurged,
+    NodeRegistered,
+    NodeStatusUpdated,
+)
+from nodestate.model.node import Node, NodeKey
+
+KEY, NODE = NodeKey("1" * 32), Node(id="n", create_index=1)
+EVENTS: dict[str, Event] = {
+    "node.registered": NodeRegistered(KEY, NODE, b"s"),
+    "node.status_updated": NodeStatusUpdated(KEY, NODE),
+    "node.events_added": NodeEventsAdded(KEY, NODE),
+    "node.drain_updated": NodeDrainUpdated(KEY, NODE),
+    "node.eligibility_updated": NodeEligibilityUpdated(KEY, NODE),
+    "node.purged": NodePurged(KEY, NODE),
+    "evaluation.created": EvaluationCreated(Evaluation(id="e")),
+}
+
+
+@pytest.mark.parametrize("tag", EVENTS)
+def test_an_event_reads_back_by_its_tag(tag):
+    content = MSGPACK.encode(EVENTS[tag])
+
+    assert msgspec.msgpack.decode(content)["type"] == tag
+    assert msgpack_decoder(Event).decode(content) == EVENTS[tag]  # type: ignore[arg-type]
+
+
+def test_every_event_is_here():
+    assert {type(event) for event in EVENTS.values()} == set(get_args(Event))
