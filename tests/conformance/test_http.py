@@ -166,6 +166,7 @@ def test_the_list_takes_registrations(server, method):
         case("H16", "DELETE", "", {"GET", "HEAD"}),
         case("H16", "PUT", "", {"GET", "HEAD"}),
         case("H18", "OPTIONS", "", {"GET", "HEAD"}),
+        case("H18", "PROPFIND", "", {"GET", "HEAD"}),
         case("H18", "BREW", "", {"GET", "HEAD"}),
         case("H18", "get", "", {"GET", "HEAD"}),
     ],

@@ -1,0 +1,56 @@
+"""What a real Nomad answered, step for step, against a real server process."""
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.compat.deviations import DeviationList, load_deviations
+from tests.compat.mapping import IndexMap
+from tests.compat.player import Player, Story, agent_request, read_steps
+from tests.real_server import HttpClient, running_server
+
+pytestmark = pytest.mark.slow
+
+NODES: Final = (
+    Story("01-nodes"),
+    Story("02-eligibility"),
+    Story(
+        "03-drain-empty",
+        settles=frozenset({2, 21, 23, 25, 27, 29, 31, 39, 41, 43}),
+        may_be_early=frozenset({1}),
+    ),
+)
+# What is left out asks about jobs and their allocations.
+BLOCKING: Final = Story("05-blocking", skipped=frozenset({37, 38, 39}))
+
+
+def test_nodes_eligibility_and_drains_are_answered_as_recorded(tmp_path: Path) -> None:
+    """The three stories are one server's, each going on where the one before ended."""
+    with running_server(tmp_path) as server:
+        problems = play(server, NODES, secrets={})
+
+    assert problems == []
+
+
+def test_blocking_queries_are_answered_as_recorded(tmp_path: Path) -> None:
+    """The story begins with two nodes, registered and eligible."""
+    with running_server(tmp_path) as server:
+        secrets: dict[str, str] = {}
+        for step in read_steps("05-prelude"):
+            assert server.ask(*agent_request(step, secrets)).status == 200
+        problems = play(server, (BLOCKING,), secrets)
+
+    assert problems == []
+
+
+def play(
+    server: HttpClient, stories: tuple[Story, ...], secrets: dict[str, str]
+) -> list[str]:
+    indexes = IndexMap()
+    entries = load_deviations()
+    problems = []
+    for story in stories:
+        player = Player(server, DeviationList(story.name, entries))
+        problems += player.play(story, indexes, secrets)
+    return problems
