@@ -362,6 +362,10 @@ class _SyncObj(DisarmedSyncObj):
 
     def _follow(self, term: int, leader: Any) -> None:
         """Follow in a term, which may be new; `leader` is a Node, or None if unknown."""
+        if self.is_leader():
+            # Readers are told how old the answers are: from here on, as old as that.
+            now = self._clock.monotonic_s()
+            self._leader_heard_at_s = rules.majority_heard_at_s(now, self._heard_at_s())
         if self.__raftState != _FOLLOWER:
             self.__setState(_FOLLOWER)
         if term > self.__raftCurrentTerm:

@@ -200,6 +200,19 @@ def test_a_leader_says_how_long_it_has_not_heard_of_a_majority():
     assert a.engine.last_contact_s() == pytest.approx(0.5, abs=0.2)
 
 
+def test_a_leader_that_stepped_down_still_knows_when_it_heard_of_a_majority():
+    cluster = HandCluster()
+    a = cluster.elect("A")
+
+    for _ in range(2):
+        cluster.clock.now_s += TIMEOUTS.election_s_min
+        a.step()
+
+    assert a.engine.role() is not Role.LEADER
+    silence_s = 2 * TIMEOUTS.election_s_min
+    assert a.engine.last_contact_s() == pytest.approx(silence_s, abs=0.2)
+
+
 def test_followers_elect_another_when_the_leader_dies():
     cluster = HandCluster()
     a = cluster.elect("A")
