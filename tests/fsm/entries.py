@@ -150,6 +150,7 @@ class Log:
     def __init__(self, *commands: Command, state: State | None = None) -> None:
         self.state = state or State()
         self.index = FIRST_INDEX - 1
+        self.last_command: Command | None = None
         for command in commands:
             assert isinstance(self.apply(command).outcome, Accepted)
 
@@ -158,6 +159,7 @@ class Log:
         self.index += 1
         if not isinstance(command, EmitNodeEvents | CompleteDrains):
             command = replace(command, seed=self.index.to_bytes(16, "big"))
+        self.last_command = command
         return machine.apply(self.state, self.index, command)
 
     def accept(self, command: Command) -> Accepted:
