@@ -34,10 +34,11 @@ def decide_node_evaluations(
     for job_key, job in state.jobs.items():
         if job.is_wanted_on(node.datacenter):
             wanted.setdefault(job_key, (job.type, job.priority))
+    ids = {job_key: derived_id(cause.seed, key, job_key) for job_key in wanted}
     return [
         EvaluationCreated(
             Evaluation(
-                id=derived_id(cause.seed, key, job_key),
+                id=ids[job_key],
                 namespace=job_key[0],
                 job_id=job_key[1],
                 type=kind,
@@ -51,7 +52,14 @@ def decide_node_evaluations(
             )
         )
         for job_key, (kind, priority) in sorted(wanted.items())
+        if not _is_made(state, ids[job_key], cause)
     ]
+
+
+def _is_made(state: State, id_: str, cause: Cause) -> bool:
+    """Say whether this very entry has made it: a batch may name a node twice."""
+    made = state.evaluations.get(id_)
+    return made is not None and made.create_index == cause.entry_index
 
 
 def derived_id(seed: bytes, key: NodeKey, job_key: JobKey) -> str:
