@@ -4,6 +4,7 @@ A server is known here by its configuration file alone and is only ever touched 
 outside: by signals, by its files while it is down, and by HTTP (`cluster.probe`).
 """
 
+import fcntl
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +31,9 @@ LOG_TAIL_BYTES: Final = 32 << 10
 # client must not sit on the port of a server that is being restarted.
 FREE_PORTS: Final = range(20_000, 32_000)
 FREE_PORT_TRIES: Final = 1000
+CLAIMS: Final = Path(tempfile.gettempdir()) / f"nodestate-ports-{os.getuid()}"
+# Open for as long as this process lives; the system lets go of the locks.
+_CLAIMED_PORTS: Final[dict[int, int]] = {}
 
 Setting = str | int | float | bool
 
@@ -143,15 +148,34 @@ def is_port_free(address: str) -> bool:
 
 
 def take_free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens at; several runs at once rarely meet."""
-    chosen: set[int] = set()
+    """Return ports that nobody listens at, and that no other run takes.
+
+    A server that is down for a while still needs its ports: they are this process's
+    until it ends.
+    """
+    chosen: list[int] = []
     for _ in range(FREE_PORT_TRIES):
         if len(chosen) == count:
             return sorted(chosen)
         port = random.SystemRandom().choice(FREE_PORTS)
-        if is_port_free(f"127.0.0.1:{port}"):
-            chosen.add(port)
+        if _claim_port(port):
+            chosen.append(port)
     raise OSError(f"no {count} free ports from {FREE_PORTS.start} to {FREE_PORTS.stop}")
+
+
+def _claim_port(port: int) -> bool:
+    """Lock a file that stands for the port, if that and the port are free."""
+    if port in _CLAIMED_PORTS or not is_port_free(f"127.0.0.1:{port}"):
+        return False
+    CLAIMS.mkdir(exist_ok=True)
+    claim = os.open(CLAIMS / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(claim)
+        return False
+    _CLAIMED_PORTS[port] = claim
+    return True
 
 
 class ServerProcess:

@@ -21,6 +21,8 @@ IDLE_S_MAX: Final = 180.0
 LINGER_S_MAX: Final = 2.0
 """How long the rest of a refused body is read, so that the refusal gets through."""
 REFUSAL_S_MAX: Final = 2.0
+WRITE_S_MAX: Final = 30.0
+"""How long a reader may leave a slice of an answer lying before it is cut off."""
 
 _TOO_MANY: Final = b"too many connections: the limit is connections_max"
 _REFUSAL: Final = (
@@ -55,18 +57,39 @@ class Malformed(Sent):
 class Connection(RequestHandler):
     """One client's connection; `on_lost` is called once it has ended."""
 
-    __slots__ = ("_judge", "on_lost")
+    __slots__ = ("_judge", "_write_timer", "on_lost")
 
     def __init__(
         self, manager: web.Server, judge: JudgeMalformed, **settings: Any
     ) -> None:
         super().__init__(manager, **settings)
         self._judge = judge
+        self._write_timer: asyncio.TimerHandle | None = None
         self.on_lost: Callable[[], None] | None = None
+
+    @override
+    def pause_writing(self) -> None:
+        """Wait for a slow reader, but not for ever."""
+        super().pause_writing()
+        if self.transport is not None:
+            loop = asyncio.get_running_loop()
+            self._write_timer = loop.call_later(WRITE_S_MAX, self.transport.abort)
+
+    @override
+    def resume_writing(self) -> None:
+        """Go on: the reader has taken what there was."""
+        self._stop_write_timer()
+        super().resume_writing()
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     @override
     def connection_lost(self, exc: BaseException | None) -> None:
         """Let go of whoever waits on behalf of the client."""
+        self._stop_write_timer()
         super().connection_lost(exc)
         if self.on_lost is not None:
             self.on_lost()

@@ -1,7 +1,10 @@
 """Laying servers out, without starting any."""
 
 import socket
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,8 @@ from cluster.servers import (
     take_free_ports,
 )
 from nodestate.config import load_config
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_every_server_gets_a_configuration_that_a_server_takes(tmp_path):
@@ -77,6 +82,20 @@ def test_a_port_that_somebody_listens_at_is_not_free():
         assert not is_port_free(address)
 
     assert is_port_free(address)
+
+
+def test_a_port_is_taken_once_even_if_nobody_listens_yet():
+    command = "from cluster.servers import _claim_port; print(_claim_port({}))"
+    (port,) = take_free_ports(1)
+
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", command.format(port)],
+        capture_output=True,
+        check=True,
+        cwd=ROOT,
+    )
+
+    assert elsewhere.stdout == b"False\n"
 
 
 def test_free_ports_are_free_different_and_none_of_the_clients():
