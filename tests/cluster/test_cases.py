@@ -17,9 +17,9 @@ from tests.real_server import HttpClient, attempts
 pytestmark = pytest.mark.slow
 
 SETTINGS: Final[dict[str, str | float]] = {
-    "election_timeout_s_min": 0.3,
-    "election_timeout_s_max": 0.6,
-    "raft_heartbeat_s": 0.05,
+    "election_timeout_s_min": 0.8,
+    "election_timeout_s_max": 1.6,
+    "raft_heartbeat_s": 0.1,
     "propose_timeout_s": 1.0,
     "read_staleness_max_s": 1.0,
     "heartbeat_grace_s": 3600.0,
