@@ -251,3 +251,19 @@ def test_an_empty_purge_changes_nothing():
     applied = machine.apply(log.state, 2000, PurgeNodes(at_ns=1, keys=(), seed=b""))
 
     assert applied.outcome == Accepted(node_count=1)
+
+
+def test_an_unknown_command_stops_the_server():
+    """Passed over on one server and applied on another, it would part their states."""
+    with pytest.raises(AssertionError):
+        machine.apply(State(), 1, object())  # type: ignore[arg-type]
+
+
+def test_an_unknown_event_stops_the_server():
+    with pytest.raises(AssertionError):
+        machine._evolve(State(), object(), 1)  # type: ignore[arg-type]
+
+
+def test_registrations_have_no_other_way_in():
+    with pytest.raises(AssertionError, match="one after the other"):
+        machine._decide(State(), register(), 1)

@@ -145,3 +145,15 @@ def test_instances_and_unique_attributes_of_a_device_do_not_count(node):
 def test_the_default_pool_is_as_none():
     """Nomad 0.10.9 had no pools: its numbers stay true for nodes in the default one."""
     assert compute_class(replace(A, node_pool="default")) == A_CLASS
+
+
+@pytest.mark.parametrize("length", [127, 128, 129, 4096])
+def test_a_text_counts_to_its_last_character(length):
+    """Short texts are remembered with their hash, long ones are not."""
+    text = "x" * length
+    classes = {
+        compute_class(replace(A, meta={"key": value}))
+        for value in (text, text, text[:-1] + "y", text + "x")
+    }
+
+    assert len(classes) == 3
