@@ -5,8 +5,8 @@ can decide what time it is and which ids come next.
 """
 
 import asyncio
+import os
 import random
-import secrets
 import time
 import uuid
 from collections.abc import Callable
@@ -78,7 +78,7 @@ class SystemIdSource:
 
     def new_seed(self) -> bytes:
         """Return 16 random bytes."""
-        return secrets.token_bytes(16)
+        return os.urandom(16)
 
     def jitter(self) -> float:
         """Return a number that nothing secret hangs on."""

@@ -12,7 +12,9 @@ from nodestate.replication import rules
 from nodestate.replication.rules import ConflictHint, TermAt
 
 IN_FLIGHT_BYTES_MAX: Final = 8 << 20
-IN_FLIGHT_MESSAGES_MAX: Final = 64
+IN_FLIGHT_MESSAGES_MAX: Final = 4
+"""A few messages keep the way full; what arrives meanwhile goes together into the next,
+which spares both sides most of what a message costs."""
 BATCH_BYTES_MAX: Final = 1 << 20
 PROBE_BYTES_MAX: Final = 64 << 10
 

@@ -66,6 +66,8 @@ from nodestate.replication.waiters import AppliedWaiters, ChangeWaiters
 from nodestate.watch import Watch, WatchKey
 
 TICKS_PER_HEARTBEAT: Final = 4
+STATUS_S_MAX: Final = 0.01
+"""How long what was found out about leadership between two ticks is good for."""
 
 AppliedCallback = Callable[[int, Sequence[Event]], None]
 
@@ -110,6 +112,8 @@ class Replica:
         self._touched: dict[WatchKey, None] = {}
         self._on_change: list[Callable[[], None]] = []
         self._on_applied: list[AppliedCallback] = []
+        self._status: LeadershipStatus | None = None
+        self._status_until_s = 0.0
         self._last_view: tuple[Role, int, str | None, bool] | None = None
         self._is_caught_up = False
         self._last_refusals: dict[str, str] = {}
@@ -197,6 +201,7 @@ class Replica:
     def _tick(self, engine: Engine) -> None:
         applied_before = engine.applied_index()
         engine.doTick()
+        self._status = None
         if engine.applied_index() > applied_before:
             self._watch.wake(self._touched)
             self._touched.clear()
@@ -331,7 +336,18 @@ class Replica:
     # What `Leadership` promises
 
     def status(self) -> LeadershipStatus:
-        """Return how things stand now."""
+        """Return how things stand now: as of the last tick, and of this very moment.
+
+        Only a tick changes role, term and leader, and every read asks: so what was
+        found is kept for a moment, in which no contact can grow old.
+        """
+        now_s = self._clock.monotonic_s()
+        if self._status is None or now_s >= self._status_until_s:
+            self._status = self._fresh_status()
+            self._status_until_s = now_s + STATUS_S_MAX
+        return self._status
+
+    def _fresh_status(self) -> LeadershipStatus:
         engine = self._engine
         if engine is None:
             return LeadershipStatus(
@@ -499,6 +515,7 @@ class Replica:
     def _take_part(self, formation: Formation) -> None:
         assert self._journal is not None
         config = self._config
+        self._status = None
         self._engine = Engine(
             self._server_id,
             [name for name, _ in formation.members if name != self._server_id],
