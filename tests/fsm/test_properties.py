@@ -1,19 +1,22 @@
 """What holds for every sequence of commands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from nodestate.fsm import machine
-from nodestate.fsm.machine import Applied
+from nodestate.fsm.machine import Applied, WatchKey
 from nodestate.fsm.snapshot import decode_state, digest, encode_state
-from nodestate.fsm.state import State
+from nodestate.fsm.state import EVALUATIONS, NODES, State
 from nodestate.model.command import Command, RegisterNodes, Registration
 from nodestate.model.outcome import Accepted
 from nodestate.planning.drains import plan_drain_completions
 from tests.fsm.invariants import FIRST_INDEX, Before, as_stored, check, worked_state
 from tests.strategies import NOW_NS, commands, registrations, sequences
+
+Key = TypeVar("Key", bound=str)
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +51,35 @@ def test_every_entry_keeps_the_invariants(applying, is_drainer_running):
             applied = machine.apply(state, index, entry)
 
             check(before, state, index, applied)
+
+
+@given(sequences())
+def test_the_keys_are_those_of_what_has_changed(applying):
+    """Whoever waits is woken by these alone: one left out is a wait without an end."""
+    state = worked_state()
+    for index, command in enumerate(applying, FIRST_INDEX):
+        nodes, evaluations = dict(state.nodes), dict(state.evaluations)
+        indexes = dict(state.indexes)
+
+        applied = machine.apply(state, index, command)
+
+        changed: set[WatchKey] = {
+            (table,) for table in changed_keys(indexes, state.indexes)
+        }
+        changed |= {(NODES, key) for key in changed_keys(nodes, state.nodes)}
+        changed |= {
+            (EVALUATIONS, key) for key in changed_keys(evaluations, state.evaluations)
+        }
+        assert changed <= set(applied.keys)
+
+
+def changed_keys(before: Mapping[Key, object], after: Mapping[Key, object]) -> set[Key]:
+    """Return the keys whose record came, went or was replaced."""
+    return {
+        key
+        for key in before.keys() | after.keys()
+        if before.get(key) is not after.get(key)
+    }
 
 
 @given(sequences())
