@@ -197,6 +197,8 @@ DEFAULTS: Final[dict[str, object]] = {
     "peer": "127.0.0.1:0",
     "log_format": "json",
     "heartbeat_grace_s": 3600,
+    # A journal that takes no time to make.
+    "segment_bytes": 1 << 20,
 }
 
 

@@ -14,7 +14,7 @@ from cluster.servers import ServerProcess, lay_out, stop_all
 from tests.conformance.agents import HOUR_NS, Agent, registered
 from tests.real_server import HttpClient, attempts
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
 SETTINGS: Final[dict[str, str | float]] = {
     "election_timeout_s_min": 0.8,
@@ -24,6 +24,7 @@ SETTINGS: Final[dict[str, str | float]] = {
     "read_staleness_max_s": 1.0,
     "heartbeat_grace_s": 3600.0,
     "log_format": "json",
+    "segment_bytes": 1 << 20,
 }
 SERVING_S: Final = 30.0
 SAME_S: Final = 10.0

@@ -21,7 +21,7 @@ from tests.real_server import Answer, HttpClient, attempts
 
 RECORDINGS: Final = Path(__file__).with_name("recordings")
 STARTED_BEFORE_S: Final = 0.5
-SETTLED_S: Final = 5.0
+SETTLED_S: Final = 15.0
 _INDEX: Final = re.compile(r"(?<=[?&]index=)\d+(?=&|$)")
 _WAIT: Final = re.compile(r"[?&]wait=([\d.]+)(ms|s)")
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from tests.real_server import HttpClient, RealServer, running_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("one server")]
 
 NODE_ID: Final = "f7476465-4d6e-c0de-26d0-e383c49be941"
 SECRET: Final = "6f8d9c11-0000-4000-8000-000000000001"

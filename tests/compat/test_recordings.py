@@ -10,7 +10,7 @@ from tests.compat.mapping import IndexMap
 from tests.compat.player import Player, Story, agent_request, read_steps
 from tests.real_server import HttpClient, running_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("one server")]
 
 NODES: Final = (
     Story("01-nodes"),

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tests.real_server import Answer, HttpClient, attempts
 
 HOUR_NS: Final = 3_600_000_000_000
-SETTLED_S: Final = 5.0
+SETTLED_S: Final = 15.0
 WAITING_S: Final = 0.1
 
 

@@ -13,11 +13,12 @@ from tests.real_server import RealServer, running_server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder needs a real process."""
+    """Everything in this folder needs a real process, and most of it the same one."""
     folder = Path(__file__).parent
     for item in items:
         if folder in item.path.parents and item.path.name != "test_rows.py":
             item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.xdist_group("one server"))
 
 
 @pytest.fixture(autouse=True)
