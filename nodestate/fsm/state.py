@@ -26,6 +26,7 @@ class State:
     __slots__ = (
         "allocations",
         "allocations_by_node",
+        "draining_keys",
         "evaluations",
         "indexes",
         "jobs",
@@ -37,6 +38,7 @@ class State:
     def __init__(self) -> None:
         self.nodes: dict[NodeKey, Node] = {}
         self.node_keys: list[NodeKey] = []  # sorted: the order of the id's bytes
+        self.draining_keys: dict[NodeKey, None] = {}
         self.node_secrets: dict[NodeKey, bytes] = {}
         self.jobs: dict[JobKey, Job] = {}
         self.allocations: dict[str, Allocation] = {}
@@ -62,6 +64,10 @@ class State:
             yield self.nodes[key]
             position += 1
 
+    def draining_nodes(self) -> list[tuple[NodeKey, Node]]:
+        """Return the nodes that drain, sorted by key; most of the time there are none."""
+        return [(key, self.nodes[key]) for key in sorted(self.draining_keys)]
+
     def allocations_on(self, key: NodeKey) -> list[Allocation]:
         """Return a node's allocations, sorted by id."""
         return [
@@ -74,11 +80,16 @@ class State:
         if key not in self.nodes:
             insort(self.node_keys, key)
         self.nodes[key] = node
+        if node.is_draining:
+            self.draining_keys[key] = None
+        else:
+            self.draining_keys.pop(key, None)
 
     def remove_node(self, key: NodeKey) -> None:
         """Remove a record and its secret; for `evolve_*` alone."""
         del self.nodes[key]
         del self.node_keys[bisect_left(self.node_keys, key)]
+        self.draining_keys.pop(key, None)
         self.node_secrets.pop(key, None)
 
     def put_job(self, job: Job) -> None:

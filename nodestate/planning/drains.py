@@ -19,8 +19,8 @@ def plan_drain_completions(state: State, now_ns: int) -> tuple[CompleteDrains, .
     """
     over = [
         CompletedDrain(key, node.modify_index)
-        for key, node in ((key, state.nodes[key]) for key in state.node_keys)
-        if node.is_draining and not _has_work_to_move(state, key)
+        for key, node in state.draining_nodes()
+        if not _has_work_to_move(state, key)
     ]
     return tuple(
         CompleteDrains(

@@ -124,6 +124,11 @@ def _check_registrations(
 def _check_tables(state: State) -> None:
     assert state.node_keys == sorted(state.nodes)
     assert state.node_secrets.keys() == state.nodes.keys()
+    assert state.draining_nodes() == [
+        (key, state.nodes[key])
+        for key in state.node_keys
+        if state.nodes[key].is_draining
+    ]
     for evaluation in state.evaluations.values():
         assert evaluation.modify_index <= state.indexes[EVALUATIONS]
     for node in state.nodes.values():
