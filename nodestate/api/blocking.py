@@ -13,6 +13,7 @@ from nodestate.api.parameters import ReadOptions
 from nodestate.api.problems import NO_LEADER, too_many
 from nodestate.errors import NoLeaderError, OutcomeUnknownError
 from nodestate.fsm.state import State
+from nodestate.ports import LeadershipStatus
 from nodestate.watch import WatchKey
 
 JITTER_PART: Final = 16
@@ -27,7 +28,10 @@ _LEADER_KNOWN_NOW: Final = b"X-Nomad-KnownLeader: true\r\nX-Nomad-LastContact: 0
 
 def contact_lines(services: Services) -> bytes:
     """Return the headers that say how fresh an answer can be."""
-    status = services.leadership.status()
+    return _describe_contact(services.leadership.status())
+
+
+def _describe_contact(status: LeadershipStatus) -> bytes:
     contact_s = status.last_contact_s
     if contact_s == 0.0 and status.leader_id is not None:
         return _LEADER_KNOWN_NOW

@@ -6,11 +6,11 @@ the same object, the bytes are right. The list belongs to the table's index.
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
-from nodestate.api.replies import Body
+from nodestate.api.replies import JSON_TYPE, Body
 from nodestate.api.shapes import encode_node, encode_stub, join_list
 from nodestate.clock import Clock
 from nodestate.fsm.state import NODES, State
@@ -39,29 +39,38 @@ class Pace:
             self._since_s = self._clock.monotonic_s()
 
 
+class EncodedNode(NamedTuple):
+    """A record, its JSON, and the header lines that belong to just this version."""
+
+    node: Node
+    body: Body
+    headers: bytes
+
+
 class NodeCache:
     """The full JSON of nodes that were read."""
 
     def __init__(self) -> None:
-        self._kept: dict[NodeKey, tuple[Node, Body]] = {}
+        self._kept: dict[NodeKey, EncodedNode] = {}
         self._kept_bytes = 0
 
-    def body(self, key: NodeKey, node: Node) -> Body:
+    def encoded(self, key: NodeKey, node: Node) -> EncodedNode:
         """Return the node's JSON, encoded once for as long as the record is this one."""
         kept = self._kept.get(key)
         if kept is not None:
-            if kept[0] is node:
-                return kept[1]
+            if kept.node is node:
+                return kept
             self._drop(key)
-        body = Body(encode_node(node))
-        self._kept[key] = (node, body)
-        self._kept_bytes += len(body.plain)
+        headers = b"%bX-Nomad-Index: %d\r\n" % (JSON_TYPE, node.modify_index)
+        encoded = EncodedNode(node, Body(encode_node(node)), headers)
+        self._kept[key] = encoded
+        self._kept_bytes += len(encoded.body.plain)
         while self._kept_bytes > NODE_BYTES_MAX and len(self._kept) > 1:
             self._drop(next(iter(self._kept)))
-        return body
+        return encoded
 
     def _drop(self, key: NodeKey) -> None:
-        self._kept_bytes -= len(self._kept.pop(key)[1].plain)
+        self._kept_bytes -= len(self._kept.pop(key).body.plain)
 
 
 class StubCache:

@@ -1,5 +1,6 @@
 """What a handler is given: one request, and the services that answer it."""
 
+from functools import lru_cache
 from typing import Final, TypeVar
 
 import msgspec
@@ -27,6 +28,8 @@ from nodestate.watch import Watch
 LEADER_POLL_S: Final = 0.05
 """How often a request that needs a leader looks whether there is one."""
 DEADLINE_S_MIN: Final = 0.001
+NODE_KEYS_KEPT_MAX: Final = 20_000
+"""Ids whose keys are remembered: parsing one costs as much as all else about a path."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -149,8 +152,7 @@ class Call:
 
     def node_key(self) -> NodeKey:
         """Return the key of the node that the path names."""
-        self.check_id_given()
-        return node_key(self.node_text)
+        return _known_node_key(self.node_text)
 
     def connection(self) -> Connection:
         """Return the connection that the request came by."""
@@ -217,6 +219,13 @@ class Call:
         if self.is_pretty():
             encoded = prettify(encoded)
         return Reply(status, JSON_TYPE + headers, Body(encoded))
+
+
+@lru_cache(maxsize=NODE_KEYS_KEPT_MAX)
+def _known_node_key(text: str) -> NodeKey:
+    if not text:
+        raise RequestError(MISSING_NODE_ID)
+    return node_key(text)
 
 
 def index_line(index: int) -> bytes:

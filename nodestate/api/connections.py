@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from typing_extensions import override
 
-from nodestate.api.replies import Delivery, Reply, Sent, send
+from nodestate.api.replies import Reply, Sent, send
 
 JudgeMalformed = Callable[[BaseException | None], tuple[Reply, int]]
 """Says what to answer to bytes that the parser refused, and when, in Unix seconds."""
@@ -32,9 +32,6 @@ _REFUSAL: Final = (
     b"Content-Length: %d\r\n"
     b"Connection: close\r\n\r\n%b"
 ) % (len(_TOO_MANY), _TOO_MANY)
-_AFTER_NO_REQUEST: Final = Delivery(
-    is_head=False, wants_gzip=False, keeps_alive=False, is_http_1_0=False
-)
 
 
 class Malformed(Sent):
@@ -51,7 +48,7 @@ class Malformed(Sent):
     async def prepare(self, request: web.BaseRequest) -> None:
         """Write it; there is no request whose wishes could be heeded."""
         if request.transport is not None:
-            await send(request, self._reply, _AFTER_NO_REQUEST, now_s=self._now_s)
+            await send(request, self._reply, now_s=self._now_s)
 
 
 class Connection(RequestHandler):

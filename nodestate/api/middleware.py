@@ -1,11 +1,13 @@
 """What every request goes through: its route, its errors, its measures, its answer."""
 
 import re
-from typing import Final
+from http import HTTPStatus
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod
+from multidict import istr
 
 from nodestate.api.calls import Call, Services, problem_reply
 from nodestate.api.problems import (
@@ -17,16 +19,28 @@ from nodestate.api.problems import (
     problem_of,
     wrong_method,
 )
-from nodestate.api.replies import Delivery, Reply, Sent, accepts_gzip, send
+from nodestate.api.replies import Reply, Sent, send
 from nodestate.api.routes import Place, Route, RouteTable
 from nodestate.errors import NodestateError
 
 REQUEST_ID_CHARACTERS_MAX: Final = 128
 NO_ROUTE: Final = "none"
 NANOSECONDS: Final = 1_000_000_000
-HTTP_1_0: Final = (1, 0)
+WAITING: Final = ".waiting"
+KEPT_TARGETS_MAX: Final = 20_000
+KEPT_TARGET_LENGTH_MAX: Final = 80
+X_REQUEST_ID: Final = istr("X-Request-Id")
 
 _METHOD_AND_PATH: Final = re.compile(r"b'[A-Za-z]+ (/[^ ?']*)(?:\?[^ ']*)? HTTP/1")
+_STATUS_LABELS: Final = {status.value: str(status.value) for status in HTTPStatus}
+
+
+class Target(NamedTuple):
+    """What stands behind the method of a request, and where it leads."""
+
+    path: str
+    query_text: str
+    place: Place
 
 
 class Middleware:
@@ -36,6 +50,7 @@ class Middleware:
         self._services = services
         self._routes = RouteTable()
         self._extra_headers = _header_lines(services.config.http_response_headers)
+        self._targets: dict[str, Target] = {}
         self._is_debugging = services.config.log_level == "debug"
         self._latency = services.metrics.timing(
             "nodestate_api_request_seconds",
@@ -50,31 +65,47 @@ class Middleware:
         """Answer one request; whatever goes wrong is an answer too."""
         services = self._services
         started_at_s = services.clock.monotonic_s()
-        path, query_text = _target(request)
-        place = self._routes.find(path)
-        route = None
-        if place.resource is not None:
-            route = place.resource.by_method.get(request.method)
+        target = self._targets.get(request.raw_path)
+        if target is None:
+            target = self._resolve(request)
+        resource = target.place.resource
+        route = None if resource is None else resource.by_method.get(request.method)
         if route is None:
-            reply = self._without_route(place, path)
+            reply = self._without_route(target.place, target.path)
         else:
-            reply = await self._answer(request, route, place, query_text, started_at_s)
-        request_id = request.headers.get("X-Request-Id")
+            call = Call(
+                services,
+                request,
+                target.place.node_text,
+                target.query_text,
+                started_at_s,
+            )
+            reply = await self._answer(call, route)
+        request_id = request.headers.get(X_REQUEST_ID)
         if request_id is not None:
             reply.headers += _request_id_line(request_id)
-        sent = await send(
-            request,
-            reply,
-            _delivery(request),
-            now_s=services.clock.now_ns() // NANOSECONDS,
-        )
+        now_s = services.clock.now_ns() // NANOSECONDS
+        sent = await send(request, reply, now_s=now_s)
         label = NO_ROUTE if route is None else route.name
-        if "index=" in query_text:
-            label += ".waiting"
-        self._measure(
-            request, reply, label, services.clock.monotonic_s() - started_at_s
-        )
+        if "index=" in target.query_text:
+            label += WAITING
+        took_s = services.clock.monotonic_s() - started_at_s
+        self._latency.observe(took_s, label)
+        self._answers.add(1.0, _STATUS_LABELS[reply.status])
+        if self._is_debugging:
+            self._log_answer(request, reply, label, took_s)
         return sent
+
+    def _resolve(self, request: web.BaseRequest) -> Target:
+        """Find out where a target leads; short ones without a query are remembered."""
+        path, query_text = _split_target(request)
+        target = Target(path, query_text, self._routes.find(path))
+        is_kept = not query_text and len(request.raw_path) <= KEPT_TARGET_LENGTH_MAX
+        if is_kept and target.place.resource is not None:
+            if len(self._targets) >= KEPT_TARGETS_MAX:
+                self._targets.clear()
+            self._targets[request.raw_path] = target
+        return target
 
     def judge_malformed(self, error: BaseException | None) -> tuple[Reply, int]:
         """Return what to answer to bytes that aiohttp's parser refused, and when.
@@ -99,31 +130,22 @@ class Middleware:
             return problem_reply(no_such_path(path), is_write=False)
         return self._problem(wrong_method(place.resource.allowed), is_write=False)
 
-    async def _answer(
-        self,
-        request: web.BaseRequest,
-        route: Route,
-        place: Place,
-        query_text: str,
-        started_at_s: float,
-    ) -> Reply:
+    async def _answer(self, call: Call, route: Route) -> Reply:
         try:
-            call = Call(
-                self._services, request, place.node_text, query_text, started_at_s
-            )
             reply = await route.handler(call)
         except NodestateError as error:
             problem = problem_of(error)
             if problem is INTERNAL:
-                self._log_defect(request, route, error)
+                self._log_defect(call.request, route, error)
             return self._problem(problem, is_write=route.is_write)
         except ConnectionError:
             # The client has gone: aiohttp ends the connection.
             raise
         except Exception as error:  # noqa: BLE001  one request must not end the server
-            self._log_defect(request, route, error)
+            self._log_defect(call.request, route, error)
             return self._problem(INTERNAL, is_write=route.is_write)
-        reply.headers += self._extra_headers
+        if self._extra_headers:
+            reply.headers += self._extra_headers
         return reply
 
     def _problem(self, problem: Problem, *, is_write: bool) -> Reply:
@@ -143,28 +165,25 @@ class Middleware:
             exc_info=error,
         )
 
-    def _measure(
-        self, request: web.BaseRequest, reply: Reply, label: str, seconds: float
+    def _log_answer(
+        self, request: web.BaseRequest, reply: Reply, label: str, took_s: float
     ) -> None:
-        self._latency.observe(seconds, label)
-        self._answers.add(label=str(reply.status))
-        if self._is_debugging:
-            self._services.logger.debug(
-                "request answered",
-                route=label,
-                method=request.method,
-                status=reply.status,
-                took_s=seconds,
-                request_id=self._request_id(request),
-            )
+        self._services.logger.debug(
+            "request answered",
+            route=label,
+            method=request.method,
+            status=reply.status,
+            took_s=took_s,
+            request_id=self._request_id(request),
+        )
 
     def _request_id(self, request: web.BaseRequest) -> str:
         """Return the caller's id for the request, or a new one."""
-        sent = request.headers.get("X-Request-Id", "")[:REQUEST_ID_CHARACTERS_MAX]
+        sent = request.headers.get(X_REQUEST_ID, "")[:REQUEST_ID_CHARACTERS_MAX]
         return sent if sent.isprintable() and sent else self._services.ids.new_id()
 
 
-def _target(request: web.BaseRequest) -> tuple[str, str]:
+def _split_target(request: web.BaseRequest) -> tuple[str, str]:
     """Return the path, decoded, and the query as it is written."""
     target = request.raw_path
     if not target.startswith("/"):
@@ -176,16 +195,6 @@ def _target(request: web.BaseRequest) -> tuple[str, str]:
     if "%" in path:
         path = unquote(path, errors="surrogateescape")
     return path, query_text
-
-
-def _delivery(request: web.BaseRequest) -> Delivery:
-    accepted = request.headers.get("Accept-Encoding")
-    return Delivery(
-        request.method == "HEAD",
-        accepted is not None and accepts_gzip(accepted),
-        request.keep_alive,
-        request.version == HTTP_1_0,
-    )
 
 
 def _header_lines(headers: dict[str, str]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final
 from nodestate.api import blocking, parameters
 from nodestate.api.cache import Pace, encode_stubs, slices
 from nodestate.api.calls import Call, Services, index_line, text_reply
-from nodestate.api.parameters import ReadOptions
+from nodestate.api.parameters import PLAIN_READ, ReadOptions
 from nodestate.api.replies import JSON_TYPE, Body, Reply
 from nodestate.api.shapes import (
     DrainSent,
@@ -65,9 +65,10 @@ def list_index(state: State) -> int:
 async def read_node(call: Call) -> Reply:
     """Answer `GET /v1/node/:id`."""
     options = call.read_options()
-    await blocking.wait_until_fresh(call, options)
-    key = call.node_key()
     services = call.services
+    if options is not PLAIN_READ or not blocking.is_fresh(services):
+        await blocking.wait_until_fresh(call, options)
+    key = call.node_key()
     if options.index:
 
         def current_index(state: State) -> int:
@@ -82,11 +83,11 @@ async def read_node(call: Call) -> Reply:
     if node is None:
         headers = index_line(list_index(state)) + contact
         return text_reply(404, NODE_NOT_FOUND, headers)
-    headers = b"%b%b%b" % (JSON_TYPE, index_line(node.modify_index), contact)
-    body = services.nodes.body(key, node)
+    encoded = services.nodes.encoded(key, node)
+    body = encoded.body
     if call.is_pretty():
         body = Body(prettify(body.plain))
-    return Reply(200, headers, body)
+    return Reply(200, encoded.headers + contact, body)
 
 
 # Reading all

@@ -11,14 +11,11 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
-import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion10, web
+from aiohttp.hdrs import ACCEPT_ENCODING
 
 WRITE_SLICE_BYTES: Final = 256 << 10
 """A slow reader holds up this much of a body, and not a copy of it."""
-UNSENT_BYTES_MAX: Final = 64 << 10
-WRITE_S_MAX: Final = 30.0
-"""How long the socket may take to accept a slice before the reader is cut off."""
 GZIP_LEVEL: Final = 3
 GZIP_INLINE_BYTES_MAX: Final = 8 << 10
 """Compressing less than this takes less time than handing it to a thread."""
@@ -76,15 +73,6 @@ class Reply:
         self.closes = closes
 
 
-class Delivery(msgspec.Struct, frozen=True):
-    """How an answer goes out, as far as the request decides that."""
-
-    is_head: bool
-    wants_gzip: bool
-    keeps_alive: bool
-    is_http_1_0: bool
-
-
 class Sent:
     """What aiohttp is given in place of a response: everything is written already.
 
@@ -129,16 +117,18 @@ def accepts_gzip(accept_encoding: str) -> bool:
     return False
 
 
-async def send(
-    request: web.BaseRequest, reply: Reply, delivery: Delivery, *, now_s: int
-) -> Sent:
+async def send(request: web.BaseRequest, reply: Reply, *, now_s: int) -> Sent:
     """Write the answer; raise `ConnectionResetError` if nobody is there to read it."""
     content = reply.body.plain
     encoding = b""
-    if delivery.wants_gzip and content:
+    accepted = request.headers.get(ACCEPT_ENCODING)
+    if accepted is not None and content and accepts_gzip(accepted):
         content = await reply.body.gzipped()
         encoding = _GZIPPED
-    keeps_alive = delivery.keeps_alive and not reply.closes
+    keeps_alive = request.keep_alive and not reply.closes
+    connection = b"" if keeps_alive else b"Connection: close\r\n"
+    if keeps_alive and request.version == HttpVersion10:
+        connection = b"Connection: keep-alive\r\n"
     head = b"%b%b%b%bContent-Length: %d\r\n%b%b\r\n" % (
         _STATUS_LINES[reply.status],
         reply.headers,
@@ -146,27 +136,21 @@ async def send(
         VARY,
         len(content),
         _date_line(now_s),
-        _connection_line(delivery, keeps_alive=keeps_alive),
+        connection,
     )
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client has gone")
-    if delivery.is_head:
+    if request.method == "HEAD":
         transport.write(head)
     elif len(content) <= WRITE_SLICE_BYTES:
         transport.write(head + content)
     else:
         transport.write(head)
         await _write_slices(request, transport, content)
-    if transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
-        await _drain(request, transport)
+    if request.protocol.writing_paused:
+        await request.writer.drain()
     return KEPT_ALIVE if keeps_alive else CLOSED
-
-
-def _connection_line(delivery: Delivery, *, keeps_alive: bool) -> bytes:
-    if delivery.is_http_1_0:
-        return b"Connection: keep-alive\r\n" if keeps_alive else b""
-    return b"" if keeps_alive else b"Connection: close\r\n"
 
 
 async def _write_slices(
@@ -177,14 +161,4 @@ async def _write_slices(
         if transport.is_closing():
             raise ConnectionResetError("the client has gone")
         transport.write(view[start : start + WRITE_SLICE_BYTES])
-        await _drain(request, transport)
-
-
-async def _drain(request: web.BaseRequest, transport: asyncio.Transport) -> None:
-    """Wait for the socket; a reader that takes nothing for too long is cut off."""
-    loop = asyncio.get_running_loop()
-    timer = loop.call_later(WRITE_S_MAX, transport.abort)
-    try:
         await request.writer.drain()
-    finally:
-        timer.cancel()

@@ -122,7 +122,9 @@ async def judge(api: Api, sent: bytes) -> None:
     before = await state_of(api)
     async with api.connected() as (reader, writer):
         writer.write(sent)
-        writer.write_eof()
+        if b"Connection: close" not in sent:
+            # No request of ours: whatever is still missing does not come.
+            writer.write_eof()
         ticking = asyncio.create_task(tick(api))
         async with asyncio.timeout(20):
             received = await reader.read()

@@ -23,26 +23,28 @@ def state_of(count: int, index: int = 5) -> State:
 
 def test_a_node_is_encoded_once_for_as_long_as_it_is_the_same_record():
     nodes, key, node = NodeCache(), NodeKey("0" * 32), Node(id="a", modify_index=7)
-    body = nodes.body(key, node)
+    body = nodes.encoded(key, node)
 
-    assert nodes.body(key, node) is body
+    assert nodes.encoded(key, node) is body
     changed = msgspec.structs.replace(node, name="b")
-    assert nodes.body(key, changed) is not body
-    assert b'"Name":"b"' in nodes.body(key, changed).plain
+    assert nodes.encoded(key, changed) is not body
+    assert b'"Name":"b"' in nodes.encoded(key, changed).body.plain
 
 
 def test_the_bytes_of_nodes_are_bounded(monkeypatch):
-    size = len(NodeCache().body(NodeKey("x"), Node(id="00")).plain)
+    size = len(NodeCache().encoded(NodeKey("x"), Node(id="00")).body.plain)
     monkeypatch.setattr(cache, "NODE_BYTES_MAX", 3 * size)
     nodes = NodeCache()
     records = {NodeKey(f"{number:02}"): Node(id=f"{number:02}") for number in range(10)}
 
-    kept = {key: nodes.body(key, node) for key, node in records.items()}
+    kept = {key: nodes.encoded(key, node) for key, node in records.items()}
 
-    again = {key: nodes.body(key, node) for key, node in [*records.items()][-3:]}
+    again = {key: nodes.encoded(key, node) for key, node in [*records.items()][-3:]}
     assert all(kept[key] is body for key, body in again.items())
     assert nodes._kept_bytes == 3 * size
-    assert nodes.body(NodeKey("00"), records[NodeKey("00")]) is not kept[NodeKey("00")]
+    assert (
+        nodes.encoded(NodeKey("00"), records[NodeKey("00")]) is not kept[NodeKey("00")]
+    )
 
 
 async def test_a_list_is_built_once_per_index_by_whoever_comes_first():

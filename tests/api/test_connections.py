@@ -53,7 +53,7 @@ async def test_a_body_that_nobody_reads_is_not_the_next_request(api: Api):
     [
         ("1.1", None, True, None),
         ("1.1", "close", False, "close"),
-        ("1.0", None, False, None),
+        ("1.0", None, False, "close"),
         ("1.0", "keep-alive", True, "keep-alive"),
     ],
 )

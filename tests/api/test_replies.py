@@ -5,7 +5,7 @@ import gzip
 
 import pytest
 
-from nodestate.api import replies
+from nodestate.api import connections, replies
 from nodestate.api.replies import Body, accepts_gzip
 from tests.api.conftest import NODE_ID, Api, node_body, read_answer, request_bytes
 
@@ -86,7 +86,7 @@ async def test_a_large_list_arrives_whole_and_leaves_the_connection_usable(api: 
 @pytest.mark.slow
 async def test_a_reader_that_takes_nothing_is_cut_off(api: Api, monkeypatch):
     await large_list(api)
-    monkeypatch.setattr(replies, "WRITE_S_MAX", 0.05)
+    monkeypatch.setattr(connections, "WRITE_S_MAX", 0.05)
     requests = request_bytes("GET", "/v1/nodes") * 30
 
     _, writer = await asyncio.open_connection("127.0.0.1", api.port, limit=1024)
