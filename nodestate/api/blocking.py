@@ -66,9 +66,19 @@ async def wait_until_fresh(call: Call, options: ReadOptions) -> None:
         await services.clock.sleep(min(FRESHNESS_POLL_S, call.remaining_s()))
 
 
+def contact_if_fresh(services: Services) -> bytes | None:
+    """Return the headers for a read that asks for nothing special, `None` if it waits."""
+    status = services.leadership.status()
+    return _describe_contact(status) if _is_recent(services, status) else None
+
+
 def is_fresh(services: Services) -> bool:
     """Say whether the replica is recent enough to answer for the cluster."""
-    contact_s = services.leadership.status().last_contact_s
+    return _is_recent(services, services.leadership.status())
+
+
+def _is_recent(services: Services, status: LeadershipStatus) -> bool:
+    contact_s = status.last_contact_s
     if contact_s is None or contact_s > services.config.read_staleness_max_s:
         return False
     return services.view.is_caught_up()

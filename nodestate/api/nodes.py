@@ -66,7 +66,10 @@ async def read_node(call: Call) -> Reply:
     """Answer `GET /v1/node/:id`."""
     options = call.read_options()
     services = call.services
-    if options is not PLAIN_READ or not blocking.is_fresh(services):
+    contact = None
+    if options is PLAIN_READ:
+        contact = blocking.contact_if_fresh(services)
+    if contact is None:
         await blocking.wait_until_fresh(call, options)
     key = call.node_key()
     if options.index:
@@ -79,7 +82,8 @@ async def read_node(call: Call) -> Reply:
         await blocking.wait_until_past(call, options, watched, current_index)
     state = services.view.state()
     node = state.node(key)
-    contact = blocking.contact_lines(services)
+    if contact is None:
+        contact = blocking.contact_lines(services)
     if node is None:
         headers = index_line(list_index(state)) + contact
         return text_reply(404, NODE_NOT_FOUND, headers)

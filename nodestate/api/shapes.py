@@ -238,7 +238,13 @@ def join_pretty_list(parts: Sequence[bytes]) -> bytes:
 
 def join_list(parts: Sequence[bytes]) -> bytes:
     """Return the JSON list of encoded parts."""
-    return b"[%b]" % b",".join(parts)
+    if not parts:
+        return b"[]"
+    # The brackets go onto the ends, so that a large list is copied once.
+    bracketed = [*parts]
+    bracketed[0] = b"[" + bracketed[0]
+    bracketed[-1] += b"]"
+    return b",".join(bracketed)
 
 
 def encode_node(node: Node) -> bytes:
