@@ -9,7 +9,8 @@ from nodestate.model.timestamp import Timestamp, format_rfc3339, parse_rfc3339
 T = TypeVar("T")
 
 TIME_NS_MIN: Final = -(2**63)
-TIME_NS_MAX: Final = 2**63 - 1
+TIME_NS_MAX: Final = 2**64 - 1
+"""What MessagePack has room for; the longest deadline from today ends in 2318."""
 
 
 def _to_json(value: Any) -> str | None:
@@ -30,7 +31,7 @@ def from_json_value(kind: type, value: Any) -> Any:
 
 
 def _storable(ns: int) -> int:
-    """Refuse what 64 bits of nanoseconds cannot say: before 1678, after 2262."""
+    """Refuse what 64 bits of nanoseconds cannot say: before 1677, after 2554."""
     if not TIME_NS_MIN <= ns <= TIME_NS_MAX:
         raise ValueError("time out of range")
     return ns

@@ -164,6 +164,16 @@ def test_checking_a_command_writes_nothing(name):
     assert encode_state(log.state) == before
 
 
+def test_checking_finds_what_would_stop_every_server():
+    """A proposer checks for this alone: better one answer of 500 than no cluster."""
+    broken = State()
+    broken.nodes = None  # type: ignore[assignment]
+
+    for command in COMMANDS.values():
+        with pytest.raises(AttributeError):
+            machine.check(broken, command)
+
+
 def test_what_is_refused_says_why_and_touches_nothing():
     applied = machine.apply(State(), 1, drain())
 

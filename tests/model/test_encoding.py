@@ -5,13 +5,17 @@ import pytest
 
 from nodestate.model.encoding import (
     MSGPACK,
+    TIME_NS_MAX,
+    TIME_NS_MIN,
     encode_json,
     from_json_value,
     msgpack_decoder,
 )
 from nodestate.model.node import NodeEvent
-from nodestate.model.timestamp import NO_TIME, Timestamp
+from nodestate.model.timestamp import NO_TIME, Timestamp, format_rfc3339
 
+NOW_NS = 1_764_000_000 * 10**9
+DEADLINE_NS_MAX = 2**63 - 1
 EVENT = NodeEvent(message="m", details={"b": "2", "a": "1"}, timestamp=Timestamp(1))
 
 
@@ -36,6 +40,20 @@ def test_no_time_is_null():
 )
 def test_times_are_read_from_json(value, time):
     assert from_json_value(Timestamp, value) == time
+
+
+@pytest.mark.parametrize("ns", [TIME_NS_MIN, TIME_NS_MAX, NOW_NS + DEADLINE_NS_MAX])
+def test_the_first_and_the_last_time_can_be_kept(ns):
+    """What is shown must be readable: a drain may end in 290 years."""
+    time = from_json_value(Timestamp, format_rfc3339(ns))
+
+    assert msgpack_decoder(Timestamp).decode(MSGPACK.encode(time)) == Timestamp(ns)
+
+
+@pytest.mark.parametrize("ns", [TIME_NS_MIN - 1, TIME_NS_MAX + 1])
+def test_a_time_that_cannot_be_kept_is_refused(ns):
+    with pytest.raises(ValueError, match="time out of range"):
+        from_json_value(Timestamp, format_rfc3339(ns))
 
 
 @pytest.mark.parametrize("value", [5, "yesterday", True, [], "9999-01-01T00:00:00Z"])
