@@ -119,6 +119,7 @@ def test_what_nodes_have_in_common_is_kept_once():
     assert health[0] is health[1]
 
 
+@pytest.mark.slow
 @given(nodes())
 def test_twice_is_as_once_and_in_any_order(sent):
     stored = canonical(sent)
@@ -127,6 +128,7 @@ def test_twice_is_as_once_and_in_any_order(sent):
     assert canonical(read_back(stored)) == stored
 
 
+@pytest.mark.slow
 @given(nodes())
 def test_the_class_is_the_same_in_either_form(sent):
     assert compute_class(canonical(sent)) == compute_class(sent)

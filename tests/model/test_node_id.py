@@ -1,7 +1,7 @@
 """Node ids and prefixes, as Nomad reads them."""
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from nodestate.errors import RequestError
 from nodestate.model.node_id import node_key, node_key_prefix
@@ -108,6 +108,7 @@ def test_what_is_no_prefix_is_refused(text, error):
     assert str(caught.value) == LOOKUP + error
 
 
+@settings(max_examples=50)
 @given(st.text() | st.text(alphabet="0123456789abcdefABCDEF-", max_size=40))
 def test_any_text_is_a_key_or_refused(text):
     for read in (node_key, node_key_prefix):
