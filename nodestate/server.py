@@ -33,6 +33,7 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 LISTEN_BACKLOG: Final = 1024
 SHUTDOWN_S: Final = 2.0
+REPLAY_POLL_S: Final = 0.25
 # Young objects of a request die young; a collection every 700 of them costs more than
 # it frees when almost nothing that lives long is in a cycle.
 GC_THRESHOLDS: Final = (50_000, 20, 50)
@@ -64,10 +65,10 @@ class Server:
         self._config = config
         self._spawner = spawner
         self._logger = structlog.get_logger().bind(server_id=config.name)
-        clock = SystemClock()
+        self._clock = clock = SystemClock()
         ids = SystemIdSource()
         metrics = telemetry.MetricsRegistry()
-        telemetry.watch_gc(metrics)
+        self._stop_watching_gc = telemetry.watch_gc(metrics)
         spawner.spawn(
             telemetry.watch_loop(
                 metrics, sleep=clock.sleep, monotonic_s=clock.monotonic_s
@@ -75,9 +76,10 @@ class Server:
             name="loop lag",
         )
         self._watch = Watch()
+        self._disk = SystemDisk(Path(config.data_dir))
         self.replica = Replica(
             config,
-            disk=SystemDisk(Path(config.data_dir)),
+            disk=self._disk,
             network=SystemNetwork(),
             clock=clock,
             ids=ids,
@@ -121,8 +123,7 @@ class Server:
         """Replay the log, begin to take part, listen; return the HTTP address."""
         await self.replica.start()
         self._spawner.spawn(self._services.run(), name="leader services")
-        # What was loaded stays; a collection need not walk it again.
-        gc.freeze()
+        self._spawner.spawn(self._freeze_what_was_loaded(), name="freeze")
         return await self._listen(self._http)
 
     async def stop(self) -> None:
@@ -132,6 +133,15 @@ class Server:
         self._watch.wake_all()
         await self._http.shutdown(timeout=SHUTDOWN_S)
         await self.replica.stop()
+        self._disk.close()
+        self._stop_watching_gc()
+
+    async def _freeze_what_was_loaded(self) -> None:
+        """Once the log is replayed, spare the collector the walk over what stays."""
+        while not self.replica.is_caught_up():
+            await self._clock.sleep(REPLAY_POLL_S)
+        gc.collect()
+        gc.freeze()
 
     async def _listen(self, server: web.Server) -> str:
         host, _, port = self._config.http.rpartition(":")
