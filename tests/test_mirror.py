@@ -8,7 +8,6 @@ EXCEPTIONS = {
     "__main__.py": "two lines, run by tests/cluster",
     "ports.py": "protocols: tests/contracts runs one suite against each implementation",
     "errors.py": "classes without behaviour",
-    "server.py": "only puts the rooms together: tests/cluster starts real ones",
     "model/node.py": "records without behaviour",
     "model/outcome.py": "records without behaviour",
     "model/question.py": "records without behaviour",
