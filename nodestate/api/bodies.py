@@ -28,6 +28,12 @@ BODY_S_MAX: Final = 10.0
 """How long a body may take to arrive."""
 INTEGER_MAX: Final = (1 << 63) - 1
 INTEGER_MIN: Final = -(1 << 63)
+DIGITS_MAX: Final = 20
+"""Of an integer with its sign: more never fit into 64 bits, and are slow to read."""
+
+PARTS_MAX: Final = 250_000
+"""Values that a body may be made of, about: each costs time that the loop does not have.
+A batch of the largest size has room for 500 entries for each of its nodes."""
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WHITE_SPACE: Final = " \t\n\r"
@@ -103,8 +109,18 @@ def _refuse_constant(_: str) -> NoReturn:
     raise ValueError("NaN and Infinity are no JSON")
 
 
+def _parse_integer(digits: str) -> int | float:
+    """Return an integer; one that fits nowhere becomes what it is near to.
+
+    It is no error yet: it may stand in a field that nobody reads.
+    """
+    return int(digits) if len(digits) <= DIGITS_MAX else float(digits)
+
+
 _SCANNER: Final = json.JSONDecoder(
-    object_pairs_hook=_Pairs, parse_constant=_refuse_constant
+    object_pairs_hook=_Pairs,
+    parse_int=_parse_integer,
+    parse_constant=_refuse_constant,
 )
 
 
@@ -118,6 +134,9 @@ def decode_body(body: bytes, kind: type[T]) -> T:
 
 
 def _parse(body: bytes) -> Any:
+    part_count = sum(body.count(mark) for mark in (b",", b"{", b"["))
+    if part_count > PARTS_MAX:
+        raise too_large("the number of values in the body", "PARTS_MAX", PARTS_MAX)
     whole = body.decode("utf-8", "replace")
     text = whole.lstrip(_WHITE_SPACE)
     if not text:
@@ -131,8 +150,7 @@ def _parse(body: bytes) -> Any:
     except RecursionError:
         raise _misfit("", "lists and objects nested too deeply", "fewer") from None
     except ValueError:
-        # Too many digits for Python, or a word such as NaN.
-        raise _misfit("", "a number that is none or too long", "a number") from None
+        raise _misfit("", "a word such as NaN", "a number") from None
     return value
 
 
