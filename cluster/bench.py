@@ -34,8 +34,16 @@ from cluster.load import (
     run_for_a_time,
 )
 from cluster.probe import open_session, wait_for_leader
-from cluster.report import Figure, Report, machine_name, to_json, to_table
+from cluster.report import (
+    YARDSTICK,
+    Figure,
+    Report,
+    machine_name,
+    to_json,
+    to_table,
+)
 from cluster.servers import ServerFiles, ServerProcess, lay_out, stop_all
+from cluster.yardstick import running_yardstick
 
 NODE_COUNT: Final = 5000
 BATCH_NODES: Final = 500
@@ -167,9 +175,12 @@ def _measure(bench: _Bench) -> Report:
         _measure_start,
         _measure_registrations,
         _measure_memory_at_rest,
+        _measure_yardstick,
         _measure_writes,
+        _measure_yardstick,
         _measure_node_reads,
         _measure_list_reads,
+        _measure_yardstick,
         _measure_list_fanout,
         _measure_node_fanout,
         _measure_memory_after_load,
@@ -262,6 +273,22 @@ def _eligibility_writes(numbers: Sequence[int]) -> list[Request]:
         for word in ("ineligible", "eligible")
         for number in numbers
     ]
+
+
+def _measure_yardstick(bench: _Bench) -> None:
+    """Measure bare aiohttp between the loads, since machines change their minds."""
+    node, _ = _get(bench.leader, f"/v1/node/{node_id(READ_NODE)}")
+    with running_yardstick(len(node)) as address:
+        load = run_for_a_time(
+            LoadPlan(
+                address=address,
+                connections=READ_CLIENTS,
+                requests=[Request("GET", "/")],
+                seconds=bench.pace.load_s / 2,
+            )
+        )
+    title = f"bare aiohttp with such a body, {_clients(READ_CLIENTS)}"
+    bench.add_load(YARDSTICK, title, load, "-")
 
 
 def _measure_writes(bench: _Bench) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from nodestate.config import split_address
 
 WRK: Final = shutil.which("wrk")
-WRK_THREADS_MAX: Final = 2
+WRK_THREADS_MAX: Final = 1
 REQUEST_S_MAX: Final = 30
 SPARE_S: Final = 120.0
 
