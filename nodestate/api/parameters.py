@@ -9,33 +9,16 @@ import msgspec
 
 from nodestate.config import ServerConfig
 from nodestate.errors import RequestError
+from nodestate.model.duration import parse_duration_ns
 
 INVALID_WAIT: Final = "Invalid wait time"
 INVALID_INDEX: Final = "Invalid index"
 NO_SUCH_REGION: Final = "No path to region"
 INDEX_MAX: Final = (1 << 64) - 1
-DURATION_CHARACTERS_MAX: Final = 64
-DURATION_NS_MAX: Final = (1 << 63) - 1
 
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _BROKEN_PERCENT: Final = re.compile("%(?![0-9A-Fa-f]{2})")
-# Microseconds are written with the micro sign or with the Greek letter.
-_UNITS: Final = "ns|us|\u00b5s|\u03bcs|ms|s|m|h"
-_DURATION: Final = re.compile(
-    rf"[+-]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:{_UNITS}))+)"
-)
-_DURATION_PART: Final = re.compile(rf"([0-9.]+)({_UNITS})")
-_UNIT_NS: Final = {
-    "ns": 1,
-    "us": 1_000,
-    "\u00b5s": 1_000,
-    "\u03bcs": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-    "h": 3_600_000_000_000,
-}
 
 Query = Mapping[str, str]
 NO_QUERY: Final[Query] = {}
@@ -142,18 +125,3 @@ def _parse_index(text: str) -> int:
     if len(digits) > len(str(INDEX_MAX)) or int(digits) > INDEX_MAX:
         raise RequestError(INVALID_INDEX)
     return int(digits)
-
-
-def parse_duration_ns(text: str) -> int:
-    """Return the nanoseconds of a Go duration such as `1m30s`; `ValueError` if none."""
-    if len(text) > DURATION_CHARACTERS_MAX or not _DURATION.fullmatch(text):
-        raise ValueError("no duration")
-    total_ns = 0
-    for number, unit in _DURATION_PART.findall(text):
-        whole, _, fraction = number.partition(".")
-        total_ns += int(whole or 0) * _UNIT_NS[unit]
-        if fraction:
-            total_ns += int(fraction) * _UNIT_NS[unit] // 10 ** len(fraction)
-    if total_ns > DURATION_NS_MAX:
-        raise ValueError("duration out of range")
-    return -total_ns if text.startswith("-") else total_ns

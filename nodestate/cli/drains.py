@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from nodestate.cli.durations import parse_duration_ns
+from nodestate.model.duration import parse_duration_ns
 from nodestate.cli.flags import Flags
 from nodestate.cli.lookup import confirm, find_node, named_node, names_one_node
 from nodestate.cli.session import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from nodestate.cli.durations import format_duration
+from nodestate.model.duration import format_duration
 from nodestate.cli.flags import Flags
 from nodestate.cli.lookup import one_node_id
 from nodestate.cli.session import (

@@ -8,12 +8,12 @@ from hypothesis import given, strategies as st
 from nodestate.api import parameters
 from nodestate.api.parameters import (
     parse_boolean,
-    parse_duration_ns,
     parse_query,
     parse_read_options,
 )
 from nodestate.config import ServerConfig
 from nodestate.errors import RequestError
+from nodestate.model.duration import parse_duration_ns
 
 CONFIG = ServerConfig()
 SECOND = 1_000_000_000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodestate.cli.durations import format_duration, parse_duration_ns
+from nodestate.model.duration import format_duration, parse_duration_ns
 
 S = 1_000_000_000
 

@@ -15,13 +15,18 @@ _UNITS_NS: Final = {
     "h": 3_600_000_000_000,
 }
 _MAX_NS: Final = (1 << 63) - 1
+CHARACTERS_MAX: Final = 64
+"""No sensible duration is longer, and a long text takes long to read."""
 _PART: Final = re.compile(r"(\d+\.?\d*|\.\d+)([^\d.]*)", re.ASCII)
 
 
 def parse_duration_ns(text: str) -> int:
     """Return nanoseconds; `ValueError` with Go's text if it is no duration."""
-    invalid = f'time: invalid duration "{text}"'
-    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text.lstrip("+"))
+    invalid = f'time: invalid duration "{text[:CHARACTERS_MAX]}"'
+    if len(text) > CHARACTERS_MAX:
+        raise ValueError(invalid)
+    sign = -1 if text.startswith("-") else 1
+    digits = text[1:] if text[:1] in {"-", "+"} else text
     if digits == "0":
         return 0
     total, position = Decimal(0), 0
