@@ -3,7 +3,6 @@
 import asyncio
 from typing import Final
 
-from nodestate.model.duration import parse_duration_ns
 from nodestate.cli.flags import Flags
 from nodestate.cli.lookup import confirm, find_node, named_node, names_one_node
 from nodestate.cli.session import (
@@ -16,6 +15,7 @@ from nodestate.cli.session import (
 )
 from nodestate.client import Allocation, Client, DrainSpec, Query
 from nodestate.errors import NodestateError
+from nodestate.model.duration import parse_duration_ns
 from nodestate.model.encoding import encode_json
 from nodestate.model.node import DrainStrategy, Node, NodeStatus
 from nodestate.model.timestamp import format_rfc3339

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from nodestate.model.duration import format_duration
 from nodestate.cli.flags import Flags
 from nodestate.cli.lookup import one_node_id
 from nodestate.cli.session import (
@@ -18,6 +17,7 @@ from nodestate.cli.session import (
     failing,
 )
 from nodestate.client import Registered, Written
+from nodestate.model.duration import format_duration
 from nodestate.model.encoding import encode_json
 
 SECRET_ID_VARIABLE = "NODESTATE_SECRET_ID"  # noqa: S105  a name
