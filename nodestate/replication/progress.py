@@ -12,9 +12,12 @@ from nodestate.replication import rules
 from nodestate.replication.rules import ConflictHint, TermAt
 
 IN_FLIGHT_BYTES_MAX: Final = 8 << 20
-IN_FLIGHT_MESSAGES_MAX: Final = 4
-"""A few messages keep the way full; what arrives meanwhile goes together into the next,
-which spares both sides most of what a message costs."""
+IN_FLIGHT_MESSAGES_MAX: Final = 64
+GATHERED_ENTRIES_MIN: Final = 128
+SMALL_BYTES: Final = 64 << 10
+"""While less than this is on its way, fewer entries than those wait for the answer and
+then go together: under load that spares both sides most of what a message costs. A lone
+entry never waits, and a stream of large ones keeps the way full."""
 BATCH_BYTES_MAX: Final = 1 << 20
 PROBE_BYTES_MAX: Final = 64 << 10
 
@@ -51,7 +54,11 @@ class Progress:
         """Say whether entries should go out now; a heartbeat may always."""
         if self.is_probing:
             return not self._is_answer_due
-        if self.next_index > last_index:
+        waiting_count = last_index - self.next_index + 1
+        if waiting_count <= 0:
+            return False
+        is_little_on_its_way = 0 < self._in_flight_bytes < SMALL_BYTES
+        if is_little_on_its_way and waiting_count < GATHERED_ENTRIES_MIN:
             return False
         if len(self._in_flight) >= IN_FLIGHT_MESSAGES_MAX:
             return False

@@ -1,8 +1,10 @@
 """What a leader knows of one follower's log, and when it sends."""
 
 from nodestate.replication.progress import (
+    GATHERED_ENTRIES_MIN,
     IN_FLIGHT_BYTES_MAX,
     IN_FLIGHT_MESSAGES_MAX,
+    SMALL_BYTES,
     Progress,
 )
 from nodestate.replication.rules import ConflictHint
@@ -65,6 +67,27 @@ def test_what_is_on_its_way_is_bounded_in_bytes():
 
     progress.on_answer(2, 0.0)
     assert progress.may_send(9)
+
+
+def test_a_few_small_entries_wait_for_what_is_on_its_way():
+    progress = replicating()
+    first = progress.next_index
+    assert progress.may_send(first)
+    sent(progress, 2, last=first, byte_count=SMALL_BYTES - 1)
+
+    assert not progress.may_send(first + GATHERED_ENTRIES_MIN - 1)
+    assert progress.may_send(first + GATHERED_ENTRIES_MIN)
+
+    progress.on_answer(2, 0.0)
+    assert progress.may_send(first + 1)
+
+
+def test_large_entries_do_not_wait_for_each_other():
+    progress = replicating()
+    first = progress.next_index
+    sent(progress, 2, last=first, byte_count=SMALL_BYTES)
+
+    assert progress.may_send(first + 1)
 
 
 def test_what_is_on_its_way_is_bounded_in_messages():
