@@ -253,6 +253,8 @@ def dev_config(
         "raft_heartbeat_s": 0.05,
         "election_timeout_s_min": 0.2,
         "election_timeout_s_max": 0.4,
+        # Little is written, and zeros written ahead would keep a test waiting.
+        "segment_bytes": 1 << 20,
     }
     return load_config(None, environment or {}, {**alone, **(overrides or {})})
 
