@@ -118,6 +118,16 @@ class PeerTransport(pysyncobj.transport.Transport):  # type: ignore[misc]  # unt
             self._onMessageReceived(node, message)
 
     @override
+    def getStatus(self) -> NoReturn:
+        """Refuse: the stock one calls a leader healthy that reaches nobody (F11)."""
+        raise JournalError("how things stand is for the replica to say")
+
+    @override
+    def isReady(self) -> NoReturn:
+        """Refuse: the stock one is ready with an empty state (F11)."""
+        raise JournalError("how things stand is for the replica to say")
+
+    @override
     def destroy(self) -> None:
         """Do nothing: the connections are not ours."""
 
@@ -281,6 +291,16 @@ class _SyncObj(pysyncobj.SyncObj):  # type: ignore[misc]  # untyped
     def __onReadonlyNodeConnected(self, node: object) -> NoReturn:
         """Refuse: whoever says so is one, and its votes count (F12)."""
         raise JournalError("there are no read-only members")
+
+    @override
+    def getStatus(self) -> NoReturn:
+        """Refuse: the stock one calls a leader healthy that reaches nobody (F11)."""
+        raise JournalError("how things stand is for the replica to say")
+
+    @override
+    def isReady(self) -> NoReturn:
+        """Refuse: the stock one is ready with an empty state (F11)."""
+        raise JournalError("how things stand is for the replica to say")
 
     @override
     def destroy(self) -> None:

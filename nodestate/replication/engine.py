@@ -602,21 +602,5 @@ class _SyncObj(DisarmedSyncObj):
         )
         return True
 
-    @override
-    def getStatus(self) -> dict[str, Any]:
-        """Return the facts; the stock one calls a stale leader healthy (F11)."""
-        return {
-            "role": self.role(),
-            "term": self.term(),
-            "leader": self.leader_id(),
-            "commit_index": self.commit_index(),
-            "applied_index": self.applied_index(),
-        }
-
-    @override
-    def isReady(self) -> bool:
-        """Say whether all is applied that was committed at first contact (F11)."""
-        return self.is_caught_up()
-
 
 Engine = _SyncObj
