@@ -12,6 +12,20 @@ from nodestate.config import dev_config
 from nodestate.errors import ConfigError, JournalError
 
 STARTED_S_MAX = 30.0
+MEASURED = (
+    "nodestate_replication_has_leader",
+    "nodestate_replication_is_leader",
+    "nodestate_replication_term",
+    "nodestate_replication_commit_index",
+    "nodestate_replication_applied_index",
+    "nodestate_replication_leader_changes_total",
+    "nodestate_replication_propose_seconds",
+    "nodestate_replication_journal_sync_seconds",
+    "nodestate_replication_apply_seconds",
+    "nodestate_api_waiters",
+    "nodestate_leader_heartbeats_expected",
+    "nodestate_leader_heartbeats_missed_total",
+)
 NODE_ID = "11111111-aaaa-4aaa-8aaa-000000000001"
 
 
@@ -64,6 +78,18 @@ async def test_a_server_serves_what_it_was_told_and_again_after_a_restart(tmp_pa
 
     assert after.body == before.body
     assert after.index == before.index
+
+
+@pytest.mark.slow
+async def test_what_an_operator_would_miss_is_measured(tmp_path):
+    running = RunningServer(quick_config(tmp_path))
+    address = await asyncio.wait_for(asyncio.shield(running.address), STARTED_S_MAX)
+    async with Client(f"http://{address}") as client:
+        await client.nodes()
+        shown = await client.metrics_text()
+    await running.end()
+
+    assert [name for name in MEASURED if f"# HELP {name} " not in shown] == []
 
 
 @pytest.mark.slow

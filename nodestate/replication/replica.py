@@ -252,7 +252,9 @@ class Replica:
                 )
 
     def _apply_command(self, index: int, envelope: Envelope) -> None:
+        started_s = self._clock.monotonic_s()
         applied = machine.apply(self._state, index, envelope.command)
+        self._apply_timing.observe(self._clock.monotonic_s() - started_s)
         self._touched.update(dict.fromkeys(applied.keys))
         if applied.events:
             for callback in self._on_applied:
@@ -538,6 +540,10 @@ class Replica:
         self._woken.set()
 
     def _declare(self, metrics: Metrics) -> None:
+        self._apply_timing = metrics.timing(
+            "nodestate_replication_apply_seconds",
+            "Time to apply one entry to the state.",
+        )
         self._leader_changes = metrics.counter(
             "nodestate_replication_leader_changes_total",
             "How often another leader, or none, was known.",
