@@ -20,25 +20,22 @@ PROC: Final = Path("/proc")
 
 
 def run_down(servers: Sequence[ServerFiles]) -> int:
-    """Stop the cluster: by its keeper if there is one, else server by server."""
+    """Stop the cluster: its keeper with its servers, then whatever else still runs."""
     keeper = find_keeper(servers)
     if keeper is not None:
         os.kill(keeper, signal.SIGTERM)
-        if _wait(lambda: find_keeper(servers) is None, KEEPER_S):
-            print("stopped")
-            return EXIT_OK
-        print(f"process {keeper} does not stop its servers within {KEEPER_S:g} s")
-        return EXIT_FAILED
+        if not _wait(lambda: find_keeper(servers) is None, KEEPER_S):
+            print(f"process {keeper} does not stop its servers within {KEEPER_S:g} s")
+            return EXIT_FAILED
+    # Started by hand, as after a kill, or orphaned by a keeper that was killed.
     left_behind = find_servers(servers)
-    if not left_behind:
-        print("not running")
-        return EXIT_OK
     for name, pid in left_behind.items():
         print(f"stopping {name}, process {pid}, left behind")
         os.kill(pid, signal.SIGTERM)
     if not _wait(lambda: not find_servers(servers), STOP_S):
         for pid in find_servers(servers).values():
             os.kill(pid, signal.SIGKILL)
+    print("not running" if keeper is None and not left_behind else "stopped")
     return EXIT_OK
 
 

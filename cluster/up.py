@@ -193,7 +193,7 @@ async def _watch(
         for name, process in list(dead.items()):
             if (await ask_server(session, process.files)).is_serving:
                 del dead[name]
-                _say(f"{name} serves again, started by somebody else")
+                _say(f"{name} serves again, started by hand")
     await asyncio.Event().wait()
 
 
@@ -201,4 +201,7 @@ def _report_strangers(servers: Sequence[ServerFiles]) -> None:
     """Name the servers that were not started here, and so are not stopped here."""
     for files in servers:
         if not is_port_free(files.http):
-            _say(f"{files.name} was started by somebody else and still runs")
+            _say(
+                f"{files.name} was started by hand and still runs;"
+                " `python -m cluster down` stops it too"
+            )

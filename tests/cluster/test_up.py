@@ -204,6 +204,30 @@ def test_a_killed_server_is_reported_and_the_others_go_on(terminal: Terminal) ->
     assert up.poll() is None
 
 
+def test_down_also_stops_a_server_that_was_started_again_by_hand(
+    terminal: Terminal,
+) -> None:
+    up = terminal.start_up()
+    victim = terminal.servers[1]
+    os.kill(find_servers(terminal.servers)[victim.name], signal.SIGKILL)
+    terminal.wait_for("to start it again")
+    with subprocess.Popen(
+        start_again_command(terminal, victim),
+        cwd=terminal.directory,
+        env=terminal.environment(),
+        stderr=subprocess.DEVNULL,
+    ) as again:
+        terminal.wait_for("server2 serves again")
+
+        down = terminal.type("down")
+
+        is_left = again.poll() is None and bool(find_servers(terminal.servers))
+        again.kill()
+    assert down.returncode == 0, down.stdout
+    assert not is_left
+    assert up.wait(DONE_S) == 0
+
+
 def start_again_command(terminal: Terminal, files: ServerFiles) -> list[str]:
     """Return what `up` told the person to type."""
     line = next(
