@@ -18,7 +18,7 @@ from nodestate.errors import (
 )
 from nodestate.model.node import NodeKey
 from nodestate.replication.formation import IDENTITY_FILE
-from nodestate.replication.frames import Proposal
+from nodestate.replication.frames import Proposal, VoteReply
 
 KEY = NodeKey("n1")
 
@@ -220,6 +220,25 @@ def test_waiting_for_an_index_has_a_deadline():
             )
             await server.proposer.barrier(deadline_s=1.0)
             assert await waiting
+
+    loop.run(main())
+
+
+def test_a_tick_that_changes_the_term_shows_in_the_same_moment():
+    async def main():
+        async with running() as cluster:
+            replica = (await leader_of(cluster)).replica
+            before = replica.status()
+            newer = VoteReply(before.term + 5, is_granted=False)
+            other = next(s for s in servers(cluster) if s.replica is not replica)
+
+            replica._engine.deliver(other.server_id, newer)
+            replica._tick(replica._engine)
+
+            after = replica.status()
+            assert before.is_leader
+            assert not after.is_leader
+            assert after.term == before.term + 5
 
     loop.run(main())
 
