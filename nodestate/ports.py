@@ -48,6 +48,75 @@ class LeadershipStatus(msgspec.Struct, frozen=True):
         return self.role is Role.LEADER
 
 
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """One server of the cluster, as the latest configuration in the log has it.
+
+    A member without a vote is a learner: it is sent the log and counts for nothing.
+    `incarnation` is that of its data directory, "" until it was heard of. On the leader
+    `match_index` is how much of the log it has durably, and `contact_s` how long ago it
+    answered; elsewhere, and for the leader itself, both are `None`.
+    """
+
+    server_id: str
+    incarnation: str
+    peer_address: str
+    http_address: str
+    is_voter: bool
+    is_leader: bool
+    match_index: int | None = None
+    contact_s: float | None = None
+
+
+class Membership(msgspec.Struct, frozen=True, kw_only=True):
+    """The members, sorted by id, and the index of the entry that says so."""
+
+    index: int
+    members: tuple[Member, ...]
+
+
+class SavedSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot that is durable here: which entry it ends with, and its file."""
+
+    index: int
+    term: int
+    name: str
+    byte_count: int
+
+
+class ClusterAdmin(Protocol):
+    """What operators may ask of the cluster, on any server.
+
+    What only the leader can do is sent to it. Raises `NoLeaderError` if nothing was done
+    (safe to retry), `RequestError` if it cannot be done as asked, and
+    `OutcomeUnknownError` if it may still happen.
+    """
+
+    def membership(self) -> Membership:
+        """Return the members as this server knows them."""
+
+    async def add_server(self, server: ServerAddress, *, deadline_s: float) -> int:
+        """Add a learner, or change a member's addresses; return the entry's index.
+
+        The learner is given a vote by itself once it has caught up.
+        """
+
+    async def remove_server(self, server_id: str, *, deadline_s: float) -> int:
+        """Remove a member, the leader too; return the entry's index."""
+
+    async def transfer_leadership(
+        self, server_id: str | None, *, deadline_s: float
+    ) -> str:
+        """Hand leadership to a voter, the one furthest on for `None`; return who leads."""
+
+    async def save_snapshot(self, *, deadline_s: float) -> SavedSnapshot:
+        """Write a snapshot of this server's state now, and return what it is."""
+
+    async def read_snapshot(
+        self, snapshot: SavedSnapshot, offset: int, length: int
+    ) -> bytes:
+        """Return a piece of its file."""
+
+
 class Leadership(Protocol):
     """Who leads, and being told when that changes."""
 
@@ -112,6 +181,13 @@ class StateView(Protocol):
 
     async def wait_until_applied(self, index: int, *, deadline_s: float) -> bool:
         """Return whether entry `index` was applied here within `deadline_s` seconds."""
+
+    async def wait_until_linearizable(self, *, deadline_s: float) -> int:
+        """Return once this replica shows every write acknowledged before the call.
+
+        What is returned is the index from which on it does. Works on any server; raises
+        `NoLeaderError` if it cannot be known in time.
+        """
 
 
 class LeaderCalls(Protocol):
