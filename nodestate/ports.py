@@ -2,13 +2,15 @@
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from nodestate.fsm.state import State
 from nodestate.model.command import Command
 from nodestate.model.outcome import Outcome
+
+T = TypeVar("T")
 
 
 class Role(StrEnum):
@@ -268,6 +270,28 @@ class DiskFile(Protocol):
         """Close the file once a write in flight has ended."""
 
 
+class StagedFile(Protocol):
+    """A file that grows out of sight and takes its name once it is whole and durable.
+
+    One call at a time. After a `JournalError` only `abandon` is left.
+    """
+
+    async def append(self, data: bytes) -> None:
+        """Write `data` behind what is there."""
+
+    async def sync(self) -> None:
+        """Have all of it on disk, so that a read from here on is one of the disk."""
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Return that part of what was appended, shorter where it ends."""
+
+    async def finish(self) -> None:
+        """Sync, take the place of a file of its name, and sync that too."""
+
+    def abandon(self) -> None:
+        """Remove what there is, soon; harmless after `finish`, and if done before."""
+
+
 class Disk(Protocol):
     """A server's data directory. Whatever goes wrong is a `JournalError`."""
 
@@ -297,6 +321,22 @@ class Disk(Protocol):
 
     def open_file(self, name: str) -> DiskFile:
         """Open a file that is there."""
+
+    def stage_file(self, name: str) -> StagedFile:
+        """Begin a file that is written without holding up the loop, nor the journal.
+
+        Several may be under way at a time, even of one name.
+        """
+
+    async def read_piece(self, name: str, offset: int, length: int) -> bytes:
+        """Return that part of a file, shorter where it ends, off the loop."""
+
+    async def compute(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, off the loop.
+
+        For what lets go of the interpreter lock while it works on a lot of bytes:
+        compressing them, summing them up. `work` may touch nothing that others change.
+        """
 
 
 class Connection(Protocol):

@@ -10,9 +10,11 @@ import errno
 import os
 import random
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from nodestate.errors import JournalError
+
+T = TypeVar("T")
 
 PAGE_BYTES: Final = 512
 
@@ -24,9 +26,10 @@ async def _no_delay() -> None:
 class MemoryDisk:
     """One server's data directory; it outlives the server that uses it.
 
-    `delay` is awaited between a write and its sync. `failing` maps an action ("read",
-    "write", "sync", "create") to the `errno` it fails with for as long as it is there.
-    `bytes_free` bounds what can still be created.
+    `delay` is awaited between a write and its sync, and wherever a real disk works on a
+    thread. `failing` maps an action ("read", "write", "sync", "create") to the `errno`
+    it fails with for as long as it is there. `bytes_free` bounds what can still be
+    created.
     """
 
     def __init__(
@@ -41,10 +44,16 @@ class MemoryDisk:
         self.bytes_free: int | None = None
         self.sync_count = 0
         self.power_cycle = 0
+        self.staged_bytes = 0
         self._contents: dict[str, _Content] = {}
+        # What a name stood for, for as long as its renaming is not durable.
+        self._replaced: dict[str, _Content | None] = {}
 
     def lock(self) -> None:
-        """Do nothing: a simulation starts one server per disk."""
+        """Clear away what was left half made, and sync the directory."""
+        self.free(self.staged_bytes)
+        self.staged_bytes = 0
+        self._replaced.clear()
 
     def names(self) -> list[str]:
         """Return the names of the files."""
@@ -63,15 +72,15 @@ class MemoryDisk:
 
     def remove_file(self, name: str) -> None:
         """Remove it at once and durably."""
-        self._contents.pop(name, None)
+        content = self._contents.pop(name, None)
+        self._replaced.pop(name, None)
+        if content is not None:
+            self.free(len(content.seen))
 
     def create_file(self, name: str, bytes_allocated: int) -> "MemoryFile":
         """Make a file of zeros, if there is room."""
         self.check("create", name)
-        if self.bytes_free is not None:
-            if self.bytes_free < bytes_allocated:
-                raise JournalError(f"cannot create {name}: {os.strerror(errno.ENOSPC)}")
-            self.bytes_free -= bytes_allocated
+        self.take("create", name, bytes_allocated)
         self._contents[name] = _Content(bytearray(bytes_allocated))
         return self.open_file(name)
 
@@ -88,6 +97,35 @@ class MemoryDisk:
             raise JournalError(f"cannot open {name}: {os.strerror(errno.ENOENT)}")
         return MemoryFile(self, name, self._contents[name])
 
+    def stage_file(self, name: str) -> "StagedMemoryFile":
+        """Begin a file that nothing is left of unless it is finished."""
+        return StagedMemoryFile(self, name)
+
+    async def read_piece(self, name: str, offset: int, length: int) -> bytes:
+        """Read it after a while."""
+        power_cycle = self.power_cycle
+        await self.delay()
+        self.check_power(power_cycle)
+        return self.open_file(name).read(offset, length)
+
+    async def compute(self, work: Callable[[], T]) -> T:
+        """Do it after a while."""
+        power_cycle = self.power_cycle
+        await self.delay()
+        self.check_power(power_cycle)
+        return work()
+
+    def rename_over(self, name: str, data: bytes) -> None:
+        """Have a synced file under its name, until a power cut decides otherwise."""
+        self._replaced.setdefault(name, self._contents.get(name))
+        self._contents[name] = _Content(bytearray(data))
+
+    def sync_name(self, name: str) -> None:
+        """Make a renaming durable; only then is there room again."""
+        replaced = self._replaced.pop(name, None)
+        if replaced is not None:
+            self.free(len(replaced.seen))
+
     def kill(self) -> None:
         """End the process that used the disk; the system keeps what it was told."""
         self.power_cycle += 1
@@ -95,6 +133,12 @@ class MemoryDisk:
     def crash(self, rng: random.Random) -> None:
         """Cut the power: any subset of the unsynced pages survives, in any version."""
         self.power_cycle += 1
+        for name, replaced in sorted(self._replaced.items()):
+            if rng.random() < 0.5:
+                self._contents.pop(name)
+                if replaced is not None:
+                    self._contents[name] = replaced
+        self._replaced.clear()
         for content in self._contents.values():
             content.crash(rng, self.page_bytes)
 
@@ -107,6 +151,19 @@ class MemoryDisk:
     def put_file(self, name: str, data: bytes) -> None:
         """Have exactly these bytes in the file, for tests that damage it."""
         self._contents[name] = _Content(bytearray(data))
+
+    def take(self, action: str, name: str, byte_count: int) -> None:
+        """Use up room, or fail for want of it."""
+        if self.bytes_free is not None:
+            if self.bytes_free < byte_count:
+                text = os.strerror(errno.ENOSPC)
+                raise JournalError(f"cannot {action} {name}: {text}")
+            self.bytes_free -= byte_count
+
+    def free(self, byte_count: int) -> None:
+        """Give room back."""
+        if self.bytes_free is not None:
+            self.bytes_free += byte_count
 
     def check(self, action: str, name: str) -> None:
         """Fail if this action is to fail."""
@@ -182,6 +239,67 @@ class MemoryFile:
         except JournalError:
             self._has_failed = True
             raise
+
+
+class StagedMemoryFile:
+    """A file that a crash, of the process or of the power, leaves nothing of."""
+
+    def __init__(self, disk: MemoryDisk, name: str) -> None:
+        self._disk = disk
+        self._name = name
+        self._data = bytearray()
+        self._power_cycle = disk.power_cycle
+        self._is_over = False
+
+    async def append(self, data: bytes) -> None:
+        """Write after a while, if there is room."""
+        await self._work("write")
+        self._disk.take("write", self._name, len(data))
+        self._disk.staged_bytes += len(data)
+        self._data += data
+        self._is_over = False
+
+    async def sync(self) -> None:
+        """Sync after a while."""
+        await self._work("sync")
+        self._disk.sync_count += 1
+        self._is_over = False
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Read after a while."""
+        await self._work("read")
+        self._is_over = False
+        return bytes(self._data[offset : offset + length])
+
+    async def finish(self) -> None:
+        """Sync, rename, sync the directory; the power may go before and after each."""
+        await self.sync()
+        await self._work("sync")
+        self._disk.rename_over(self._name, bytes(self._data))
+        self._disk.staged_bytes -= len(self._data)
+        self._data.clear()
+        await self._work_on("sync")
+        self._disk.sync_name(self._name)
+
+    def abandon(self) -> None:
+        """Forget it at once."""
+        if self._power_cycle == self._disk.power_cycle:
+            self._disk.free(len(self._data))
+            self._disk.staged_bytes -= len(self._data)
+        self._data.clear()
+        self._is_over = True
+
+    async def _work(self, action: str) -> None:
+        """Take a while; until the caller says otherwise, that was the end of the file."""
+        if self._is_over:
+            raise JournalError(f"{self._name} is over and not tried again")
+        self._is_over = True
+        await self._work_on(action)
+
+    async def _work_on(self, action: str) -> None:
+        await self._disk.delay()
+        self._disk.check_power(self._power_cycle)
+        self._disk.check(action, self._name)
 
 
 class _Content:

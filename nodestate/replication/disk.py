@@ -7,13 +7,15 @@ file and what was tried.
 import asyncio
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from nodestate.errors import JournalError
+
+T = TypeVar("T")
 
 LOCK_NAME: Final = "lock"
 UNFINISHED_SUFFIX: Final = ".tmp"
@@ -21,13 +23,16 @@ FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
 ZEROS_BYTES: Final = 1 << 20
 """How much is preallocated at a time: a sync of each keeps other syncs short."""
+STAGED_BYTES_UNSYNCED_MAX: Final = 4 << 20
+"""How much of a staged file may wait for a sync, for the same reason."""
 
 
 class SystemDisk:
-    """The files in one directory, and the two threads that write them.
+    """The files in one directory, and the three threads that write them.
 
-    One thread writes and syncs; the other makes new files, so that the first never
-    waits behind a whole segment of zeros.
+    One thread writes and syncs the journal; one makes new files and one has to do with
+    snapshots, so that the first never waits behind a whole segment of zeros, nor behind
+    a state.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,6 +40,8 @@ class SystemDisk:
         self._lock: int | None = None
         self._writer = ThreadPoolExecutor(1, "journal-writer")
         self._maker = ThreadPoolExecutor(1, "journal-maker")
+        self._snapshot_writer = ThreadPoolExecutor(1, "snapshot-writer")
+        self._staged_count = 0
 
     def lock(self) -> None:
         """Make the directory if need be, and keep every other server out of it."""
@@ -79,7 +86,7 @@ class SystemDisk:
         """Write beside it, sync, rename, sync the directory."""
         path = self._path_of(name)
         with _as_journal_error("write", path):
-            descriptor = _create_unfinished(path)
+            descriptor = _create_unfinished(_unfinished(path))
             try:
                 _write_all(descriptor, content, 0)
                 os.fsync(descriptor)
@@ -118,10 +125,30 @@ class SystemDisk:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         return SystemFile(path, descriptor, self._writer)
 
+    def stage_file(self, name: str) -> "StagedSystemFile":
+        """Begin a file under a name of its own."""
+        self._staged_count += 1
+        return StagedSystemFile(
+            self._path_of(name),
+            self._path_of(f"{name}.{self._staged_count}{UNFINISHED_SUFFIX}"),
+            self._snapshot_writer,
+        )
+
+    async def read_piece(self, name: str, offset: int, length: int) -> bytes:
+        """Open, read and close it on the third thread."""
+        path = self._path_of(name)
+        return await self.compute(lambda: _read_piece(path, offset, length))
+
+    async def compute(self, work: Callable[[], T]) -> T:
+        """Do it on the third thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._snapshot_writer, work)
+
     def close(self) -> None:
         """Wait for the threads, and let another server in; close the files first."""
         self._writer.shutdown()
         self._maker.shutdown()
+        self._snapshot_writer.shutdown()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -148,17 +175,9 @@ class SystemFile:
             return os.fstat(self._descriptor).st_size
 
     def read(self, offset: int, length: int) -> bytes:
-        """Read until there is no more; one call gives 2 GiB at most."""
-        pieces: list[bytes] = []
+        """Ask until there is no more."""
         with _as_journal_error("read", self._path):
-            while length > 0:
-                piece = os.pread(self._descriptor, length, offset)
-                if not piece:
-                    break
-                pieces.append(piece)
-                offset += len(piece)
-                length -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            return _read_all(self._descriptor, offset, length)
 
     async def write_and_sync(
         self, offset: int, data: bytes, *, trailer: bytes = b""
@@ -192,6 +211,101 @@ class SystemFile:
         self._has_failed = False
 
 
+class StagedSystemFile:
+    """A file that is written on the snapshots' thread, under another name until it is whole.
+
+    What is below the public methods runs on that thread alone.
+    """
+
+    def __init__(
+        self, path: Path, unfinished: Path, writer: ThreadPoolExecutor
+    ) -> None:
+        self._path = path
+        self._unfinished = unfinished
+        self._writer = writer
+        self._descriptor: int | None = None
+        self._size = 0
+        self._bytes_unsynced = 0
+        self._is_over = False
+
+    async def append(self, data: bytes) -> None:
+        """Write it, and sync now and then: one sync of it all would hold up others."""
+        await self._run(self._append, data)
+
+    async def sync(self) -> None:
+        """Sync, and have the system forget what it could answer from memory."""
+        await self._run(self._sync)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Read it on the thread that writes."""
+        return await self._run(self._read, offset, length)
+
+    async def finish(self) -> None:
+        """Sync, rename, sync the directory."""
+        await self._run(self._finish)
+
+    def abandon(self) -> None:
+        """Leave the removal to the thread, behind what it is doing."""
+        self._writer.submit(self._abandon)
+
+    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writer, work, *arguments)
+
+    def _append(self, data: bytes) -> None:
+        with self._working() as descriptor:
+            _write_all(descriptor, data, self._size)
+            self._size += len(data)
+            self._bytes_unsynced += len(data)
+            if self._bytes_unsynced > STAGED_BYTES_UNSYNCED_MAX:
+                os.fdatasync(descriptor)
+                self._bytes_unsynced = 0
+
+    def _sync(self) -> None:
+        with self._working() as descriptor:
+            os.fdatasync(descriptor)
+            self._bytes_unsynced = 0
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        with self._working() as descriptor:
+            return _read_all(descriptor, offset, length)
+
+    def _finish(self) -> None:
+        with self._working() as descriptor:
+            os.fsync(descriptor)
+            self._unfinished.replace(self._path)
+            _sync_directory(self._path.parent)
+        self._close()
+
+    def _abandon(self) -> None:
+        if self._descriptor is None:
+            self._is_over = True
+            return
+        self._close()
+        # What cannot be removed is cleared away at the next start.
+        with suppress(OSError):
+            self._unfinished.unlink(missing_ok=True)
+
+    @contextmanager
+    def _working(self) -> Iterator[int]:
+        """Give the descriptor; whatever goes wrong is the end of the file."""
+        if self._is_over:
+            raise JournalError(f"{self._unfinished} is over and not tried again")
+        with _as_journal_error("write", self._unfinished):
+            if self._descriptor is None:
+                self._descriptor = _create_unfinished(self._unfinished)
+            self._is_over = True
+            yield self._descriptor
+            self._is_over = False
+
+    def _close(self) -> None:
+        self._is_over = True
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
 @contextmanager
 def _as_journal_error(action: str, path: Path) -> Iterator[None]:
     try:
@@ -204,9 +318,9 @@ def _unfinished(path: Path) -> Path:
     return path.with_name(path.name + UNFINISHED_SUFFIX)
 
 
-def _create_unfinished(path: Path) -> int:
+def _create_unfinished(unfinished: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    return os.open(_unfinished(path), flags, FILE_MODE)
+    return os.open(unfinished, flags, FILE_MODE)
 
 
 def _finish(path: Path) -> None:
@@ -217,7 +331,7 @@ def _finish(path: Path) -> None:
 def _allocate(path: Path, bytes_allocated: int) -> int:
     """Write the zeros: reserved blocks that were never written cost a sync extra."""
     with _as_journal_error("create", path):
-        descriptor = _create_unfinished(path)
+        descriptor = _create_unfinished(_unfinished(path))
         try:
             for offset in range(0, bytes_allocated, ZEROS_BYTES):
                 length = min(ZEROS_BYTES, bytes_allocated - offset)
@@ -235,6 +349,28 @@ def _allocate(path: Path, bytes_allocated: int) -> int:
 def _close_unwanted(future: Future[int]) -> None:
     if not future.cancelled() and future.exception() is None:
         os.close(future.result())
+
+
+def _read_piece(path: Path, offset: int, length: int) -> bytes:
+    with _as_journal_error("read", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return _read_all(descriptor, offset, length)
+        finally:
+            os.close(descriptor)
+
+
+def _read_all(descriptor: int, offset: int, length: int) -> bytes:
+    """Read until there is no more; one call of the system gives 2 GiB at most."""
+    pieces: list[bytes] = []
+    while length > 0:
+        piece = os.pread(descriptor, length, offset)
+        if not piece:
+            break
+        pieces.append(piece)
+        offset += len(piece)
+        length -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:

@@ -3,6 +3,7 @@ import errno
 import os
 import random
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,9 +93,120 @@ def test_a_file_that_is_not_there_cannot_be_opened(disk):
         disk.open_file("segment")
 
 
+async def test_a_staged_file_shows_only_when_it_is_whole(disk):
+    disk.replace_file("snapshot", b"before")
+    staged = disk.stage_file("snapshot")
+
+    await staged.append(b"one")
+    await staged.append(b"two")
+    await staged.sync()
+
+    assert await staged.read(1, 4) == b"netw"
+    assert await staged.read(4, 100) == b"wo"
+    assert disk.read_file("snapshot") == b"before"
+    await staged.finish()
+    staged.abandon()
+
+    assert disk.read_file("snapshot") == b"onetwo"
+    assert disk.names() == ["snapshot"]
+
+
+async def test_an_abandoned_file_leaves_nothing(disk):
+    staged, never_begun = disk.stage_file("snapshot"), disk.stage_file("snapshot")
+    await staged.append(b"half")
+
+    for file in (staged, never_begun):
+        file.abandon()
+        file.abandon()
+        with pytest.raises(JournalError, match="is over"):
+            await file.append(b"more")
+
+    assert disk.names() == []
+
+
+async def test_two_files_of_one_name_may_grow_at_once(disk):
+    first, second = disk.stage_file("snapshot"), disk.stage_file("snapshot")
+    await first.append(b"first")
+    await second.append(b"second")
+
+    await first.finish()
+    second.abandon()
+    await disk.compute(lambda: None)
+
+    assert disk.read_file("snapshot") == b"first"
+
+
+async def test_a_piece_of_a_file_is_read(disk):
+    disk.replace_file("snapshot", b"abcdef")
+
+    assert await disk.read_piece("snapshot", 2, 3) == b"cde"
+    assert await disk.read_piece("snapshot", 4, 30) == b"ef"
+    assert await disk.read_piece("snapshot", 9, 1) == b""
+    with pytest.raises(JournalError, match="No such file"):
+        await disk.read_piece("elsewhere", 0, 1)
+
+
+async def test_what_is_computed_aside_comes_back_with_its_errors(disk):
+    def fail() -> None:
+        raise JournalError("odd")
+
+    assert await disk.compute(lambda: 42) == 42
+    with pytest.raises(JournalError, match="odd"):
+        await disk.compute(fail)
+
+
+async def test_a_snapshot_does_not_hold_up_the_journal(system_disk):
+    gate = threading.Event()
+    computing = asyncio.ensure_future(system_disk.compute(gate.wait))
+    file = system_disk.create_file("segment", 1)
+
+    await file.write_and_sync(0, b"x")
+
+    assert not computing.done()
+    gate.set()
+    await computing
+    file.close()
+
+
+async def test_a_staged_file_on_a_full_disk_leaves_nothing(system_disk, monkeypatch):
+    def fail(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    staged = system_disk.stage_file("snapshot")
+    await staged.append(b"fits")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", fail)
+        with pytest.raises(JournalError, match="No space left"):
+            await staged.append(b"does not")
+    with pytest.raises(JournalError, match="is over"):
+        await staged.finish()
+    staged.abandon()
+
+    assert system_disk.names() == []
+    assert await left_unfinished(system_disk) == []
+
+
+async def left_unfinished(disk: SystemDisk) -> list[str]:
+    await disk.compute(lambda: None)
+    return [file.name for file in disk._path.glob("*.tmp")]
+
+
+async def test_the_syncs_of_a_staged_file_stay_short(system_disk, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(os.fstat(fd).st_size))
+    staged = system_disk.stage_file("snapshot")
+
+    for _ in range(10):
+        await staged.append(bytes(1 << 20))
+
+    assert synced == [5 << 20, 10 << 20]
+    staged.abandon()
+
+
 def test_only_the_owner_may_look(system_disk, tmp_path):
     system_disk.replace_file("identity", b"me")
     system_disk.create_file("segment", 1).close()
+    asyncio.run(staged(system_disk, b"s"))
     directory = tmp_path / "data" / "server1"
 
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
@@ -196,6 +308,60 @@ async def test_closing_waits_for_the_write_in_flight(system_disk):
     await write
 
     assert (system_disk.read_file("segment") or b"")[-1:] == b"x"
+
+
+async def staged(disk: Disk, *pieces: bytes) -> None:
+    file = disk.stage_file("snapshot")
+    for piece in pieces:
+        await file.append(piece)
+    await file.finish()
+
+
+async def crash_after(turns: int, disk: MemoryDisk, seed: int) -> None:
+    """Cut the power while a file is staged, at that await."""
+    writing = asyncio.ensure_future(staged(disk, b"new", b"er"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    disk.crash(random.Random(seed))
+    writing.cancel()
+    await asyncio.wait([writing])
+    disk.lock()
+
+
+async def test_a_simulated_crash_leaves_a_staged_file_whole_or_not_at_all():
+    outcomes = []
+    for turns in range(12):
+        for seed in range(5):
+            disk = MemoryDisk()
+            disk.put_file("snapshot", b"old")
+            await crash_after(turns, disk, seed)
+            outcomes.append((turns, disk.read_file("snapshot")))
+
+    assert {content for _, content in outcomes} == {b"old", b"newer"}
+    both = [turn for turn, content in outcomes if content == b"newer"]
+    assert (min(both), b"old") in outcomes, "between renaming and its sync, either"
+    assert (11, b"old") not in outcomes
+
+
+async def test_a_simulated_disk_has_room_again_for_what_was_given_up():
+    disk = MemoryDisk()
+    disk.bytes_free = 10
+    file = disk.stage_file("snapshot")
+    await file.append(b"sixsix")
+    with pytest.raises(JournalError, match="No space left"):
+        await file.append(b"5more")
+    file.abandon()
+    assert disk.bytes_free == 10
+
+    await staged(disk, b"sixsix")
+    await disk.stage_file("snapshot").append(b"four")
+    assert disk.bytes_free == 0
+    disk.crash(random.Random(1))
+    disk.lock()
+    assert disk.bytes_free == 4
+    disk.remove_file("snapshot")
+
+    assert disk.bytes_free == 10
 
 
 def open_file_count() -> int:
