@@ -19,27 +19,38 @@ HANDSHAKE_FRAME_BYTES_MAX: Final = 16 << 10
 ID_LENGTH_MAX: Final = 255
 REASON_LENGTH_MAX: Final = 2048
 MEMBERS_MAX: Final = 16
+CHUNK_BYTES_MAX: Final = 256 << 10
+DIGESTS_MAX: Final = 64
 LENGTH_BYTES: Final = 4
 
 Id = Annotated[str, Meta(max_length=ID_LENGTH_MAX)]
 Reason = Annotated[str, Meta(max_length=REASON_LENGTH_MAX)]
 Members = Annotated[tuple[tuple[Id, Id], ...], Meta(max_length=MEMBERS_MAX)]
+Addresses = Annotated[tuple[tuple[Id, Id, Id], ...], Meta(max_length=MEMBERS_MAX)]
+Digest = Annotated[bytes, Meta(max_length=64)]
+Digests = Annotated[tuple[tuple[Id, Digest], ...], Meta(max_length=DIGESTS_MAX)]
 
 
 class Formation(msgspec.Struct, frozen=True, array_like=True):
-    """The cluster that a server belongs to: members are (server id, incarnation)."""
+    """How a cluster began: members are (server id, incarnation).
+
+    `addresses` are (server id, peer address, HTTP address); a cluster that was formed
+    before they were kept has none, and each server takes them from its settings.
+    """
 
     cluster_id: Id
     members: Members
+    addresses: Addresses = ()
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """What a server that dials says first."""
+    """What a server that dials says first; `address` is where its peers reach it."""
 
     protocol: Natural
     server_id: Id
     incarnation: Id
     formation: Formation | None
+    address: Id = ""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -113,10 +124,11 @@ class ProposalReply(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=Fal
 
 
 class Question(msgspec.Struct, frozen=True, array_like=True, tag=16, gc=False):
-    """Something that only the leader can answer."""
+    """Something that only the leader can answer; `kind` says which part of it."""
 
     question_id: Natural
     body: bytes
+    kind: Natural = 0
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag=17, gc=False):
@@ -125,6 +137,55 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, tag=17, gc=False):
     question_id: Natural
     body: bytes
     reason: Reason
+
+
+class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=18, gc=False):
+    """A piece of the leader's snapshot file; the next one follows the answer to this.
+
+    `index` and `last_term` are those of the entry that the snapshot ends with.
+    """
+
+    term: Natural
+    sequence: Natural
+    index: Natural
+    last_term: Natural
+    total_bytes: Natural
+    offset: Natural
+    data: Annotated[bytes, Meta(max_length=CHUNK_BYTES_MAX)]
+
+
+class SnapshotReply(msgspec.Struct, frozen=True, array_like=True, tag=19, gc=False):
+    """How much of the file has been received, and whether it is verified and installed.
+
+    A reason says why it is not, and never will be from these bytes.
+    """
+
+    term: Natural
+    sequence: Natural
+    index: Natural
+    received_bytes: Natural
+    is_installed: bool
+    reason: Reason = ""
+
+
+class StandNow(msgspec.Struct, frozen=True, array_like=True, tag=20, gc=False):
+    """The leader of this term asks a follower to take over."""
+
+    term: Natural
+
+
+class StateDigest(msgspec.Struct, frozen=True, array_like=True, tag=21, gc=False):
+    """What a server's tables are like after entry `index`, by name."""
+
+    index: Natural
+    digests: Digests
+
+
+class DigestVerdict(msgspec.Struct, frozen=True, array_like=True, tag=22, gc=False):
+    """What a majority's tables are like after entry `index`; empty if none agrees."""
+
+    index: Natural
+    digests: Digests
 
 
 Message = (
@@ -136,6 +197,11 @@ Message = (
     | ProposalReply
     | Question
     | Answer
+    | SnapshotChunk
+    | SnapshotReply
+    | StandNow
+    | StateDigest
+    | DigestVerdict
 )
 HandshakeMessage = Hello | Welcome | Refusal
 
