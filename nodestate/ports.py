@@ -310,6 +310,9 @@ class Disk(Protocol):
     def remove_file(self, name: str) -> None:
         """Remove the file, durably; harmless if there is none."""
 
+    async def discard_file(self, name: str) -> None:
+        """Do the same without holding up the loop, nor writes to other files."""
+
     def create_file(self, name: str, bytes_allocated: int) -> DiskFile:
         """Make a file of zeros, all of it on disk before it has its name.
 

@@ -27,9 +27,9 @@ class MemoryDisk:
     """One server's data directory; it outlives the server that uses it.
 
     `delay` is awaited between a write and its sync, and wherever a real disk works on a
-    thread. `failing` maps an action ("read", "write", "sync", "create") to the `errno`
-    it fails with for as long as it is there. `bytes_free` bounds what can still be
-    created.
+    thread. `failing` maps an action ("read", "write", "sync", "create", "remove") to the
+    `errno` it fails with for as long as it is there. `bytes_free` bounds what can still
+    be created.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class MemoryDisk:
         self.power_cycle = 0
         self.staged_bytes = 0
         self._contents: dict[str, _Content] = {}
-        # What a name stood for, for as long as its renaming is not durable.
+        # What a name stood for, for as long as its renaming or removal is not durable.
         self._replaced: dict[str, _Content | None] = {}
 
     def lock(self) -> None:
@@ -76,6 +76,19 @@ class MemoryDisk:
         self._replaced.pop(name, None)
         if content is not None:
             self.free(len(content.seen))
+
+    async def discard_file(self, name: str) -> None:
+        """Remove it after a while; the power may go before and after the removal."""
+        power_cycle = self.power_cycle
+        await self.delay()
+        self.check_power(power_cycle)
+        self.check("remove", name)
+        content = self._contents.pop(name, None)
+        if content is not None:
+            self._replaced.setdefault(name, content)
+        await self.delay()
+        self.check_power(power_cycle)
+        self.sync_name(name)
 
     def create_file(self, name: str, bytes_allocated: int) -> "MemoryFile":
         """Make a file of zeros, if there is room."""
@@ -135,7 +148,7 @@ class MemoryDisk:
         self.power_cycle += 1
         for name, replaced in sorted(self._replaced.items()):
             if rng.random() < 0.5:
-                self._contents.pop(name)
+                self._contents.pop(name, None)
                 if replaced is not None:
                     self._contents[name] = replaced
         self._replaced.clear()

@@ -101,6 +101,11 @@ class SystemDisk:
             path.unlink(missing_ok=True)
             _sync_directory(self._path)
 
+    async def discard_file(self, name: str) -> None:
+        """Do that on the second thread: to free a whole segment takes its time."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._maker, self.remove_file, name)
+
     def create_file(self, name: str, bytes_allocated: int) -> "SystemFile":
         """Write zeros, sync, rename, sync the directory."""
         path = self._path_of(name)

@@ -55,6 +55,42 @@ def test_a_removed_file_is_gone(disk):
     assert disk.names() == []
 
 
+async def test_a_discarded_file_is_gone(disk):
+    disk.replace_file("segment", b"one")
+
+    await disk.discard_file("segment")
+    await disk.discard_file("segment")
+
+    assert disk.names() == []
+
+
+async def test_a_file_that_cannot_be_discarded_is_an_error(system_disk, tmp_path):
+    (tmp_path / "data" / "server1" / "segment").mkdir()
+
+    with pytest.raises(JournalError, match="cannot remove"):
+        await system_disk.discard_file("segment")
+
+
+async def test_a_simulated_crash_may_bring_back_what_was_being_discarded():
+    outcomes = set()
+    for turns in range(6):
+        for seed in range(5):
+            disk = MemoryDisk()
+            disk.put_file("segment", b"old")
+            discarding = asyncio.ensure_future(disk.discard_file("segment"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            disk.crash(random.Random(seed))
+            discarding.cancel()
+            await asyncio.wait([discarding])
+            outcomes.add((turns, disk.read_file("segment")))
+
+    both = [turn for turn, content in outcomes if content is None]
+    assert (0, b"old") in outcomes
+    assert (min(both), b"old") in outcomes, "between removal and its sync, either"
+    assert (5, b"old") not in outcomes
+
+
 def test_a_created_file_is_zeros_of_its_full_size(disk):
     size = ZEROS_BYTES + 10
     file = disk.create_file("segment", size)
