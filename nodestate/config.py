@@ -35,6 +35,10 @@ CLUSTER_SIZES: Final = (1, 3, 5)
 HEARTBEATS_PER_ELECTION_TIMEOUT: Final = 3
 """A follower must be able to miss a beat or two without calling an election."""
 
+DEFAULT_READS: Final = "default"
+CONSISTENT_READS: Final = "consistent"
+"""The modes of `read_consistency`: within the allowed staleness, or linearizable."""
+
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 _NAME_RULE: Final = "1 to 63 letters, digits, '.', '_' or '-', a letter or digit first"
 _MIB: Final = 1 << 20
@@ -131,6 +135,14 @@ class ServerConfig(
             le=3600,
         ),
     ] = 5.0
+    read_consistency: Annotated[
+        str,
+        _one_of(
+            "mode of reads that say neither stale nor consistent",
+            DEFAULT_READS,
+            CONSISTENT_READS,
+        ),
+    ] = DEFAULT_READS
     blocking_wait_s_default: Annotated[
         float,
         _number(

@@ -186,11 +186,20 @@ class FakeLeadership:
 
 
 class FakeReplica:
-    """A server's replica without a log: a state, the last index, and who waits."""
+    """A server's replica without a log: a state, the last index, and who waits.
+
+    `read_errors` are raised by the next linearizable reads, one each. While `read_gate`
+    is clear they wait for it. `linearizable_deadlines_s` has an entry for each of them.
+    """
 
     def __init__(self, watch: Watch | None = None, first_index: int = 10) -> None:
         self.watch = watch or Watch()
+        self.leadership: FakeLeadership | None = None
         self.caught_up = True
+        self.read_errors: list[Exception] = []
+        self.read_gate = asyncio.Event()
+        self.read_gate.set()
+        self.linearizable_deadlines_s: list[float] = []
         self._state = State()
         self._index = first_index - 1
 
@@ -205,6 +214,16 @@ class FakeReplica:
 
     async def wait_until_applied(self, index: int, *, deadline_s: float) -> bool:
         return self._index >= index
+
+    async def wait_until_linearizable(self, *, deadline_s: float) -> int:
+        assert deadline_s > 0
+        self.linearizable_deadlines_s.append(deadline_s)
+        await self.read_gate.wait()
+        if self.read_errors:
+            raise self.read_errors.pop(0)
+        if self.leadership is not None and self.leadership.leader_id is None:
+            raise NoLeaderError("No cluster leader")
+        return self._index
 
     def apply(self, command: Command) -> Outcome:
         """Apply as the next entry, and wake whoever waits for what it touched."""
@@ -227,6 +246,7 @@ class FakeProposer:
         self.replica = replica
         self.leadership = leadership or FakeLeadership()
         self.leadership.applied_index = replica.applied_index
+        replica.leadership = self.leadership
         self.commands: list[Command] = []
         self.errors: list[Exception] = []
         self.gate = asyncio.Event()

@@ -69,6 +69,7 @@ def test_every_setting_can_be_set_by_the_environment(setting):
         "peer": "[::1]:4647",
         "log_level": "debug",
         "log_format": "json",
+        "read_consistency": "consistent",
         "raft_heartbeat_s": "0.05",
         "blocking_wait_s_max": "301",
         "election_timeout_s_min": "0.5",

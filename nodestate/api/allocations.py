@@ -23,4 +23,6 @@ async def list_node_allocations(call: Call) -> Reply:
             call, options, table_key(ALLOCATIONS), allocations_index
         )
     headers = index_line(allocations_index(services.view.state()))
-    return call.encoded(b"[]", headers=headers + blocking.contact_lines(services))
+    return call.encoded(
+        b"[]", headers=headers + blocking.contact_lines(services, options)
+    )

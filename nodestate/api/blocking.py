@@ -26,8 +26,13 @@ TIMER_GRAIN_S: Final = 0.001
 _LEADER_KNOWN_NOW: Final = b"X-Nomad-KnownLeader: true\r\nX-Nomad-LastContact: 0\r\n"
 
 
-def contact_lines(services: Services) -> bytes:
-    """Return the headers that say how fresh an answer can be."""
+def contact_lines(services: Services, options: ReadOptions) -> bytes:
+    """Return the headers that say how fresh an answer can be.
+
+    A consistent read is as fresh as one that the leader answers, and says so.
+    """
+    if options.is_consistent:
+        return _LEADER_KNOWN_NOW
     return _describe_contact(services.leadership.status())
 
 
@@ -54,16 +59,20 @@ async def wait_until_fresh(call: Call, options: ReadOptions) -> None:
         return
     services = call.services
     if options.is_consistent:
-        try:
-            await services.proposer.barrier(deadline_s=call.remaining_s())
-        except OutcomeUnknownError:
-            # A read changes nothing, so nothing about it is unknown.
-            raise NoLeaderError(NO_LEADER) from None
+        await _wait_until_linearizable(services, deadline_s=call.remaining_s())
         return
     while not is_fresh(services):
         if call.is_out_of_time():
             raise NoLeaderError(NO_LEADER)
         await services.clock.sleep(min(FRESHNESS_POLL_S, call.remaining_s()))
+
+
+async def _wait_until_linearizable(services: Services, *, deadline_s: float) -> None:
+    try:
+        await services.view.wait_until_linearizable(deadline_s=deadline_s)
+    except OutcomeUnknownError:
+        # A read changes nothing, so nothing about it is unknown.
+        raise NoLeaderError(NO_LEADER) from None
 
 
 def contact_if_fresh(services: Services) -> bytes | None:
@@ -92,12 +101,27 @@ async def wait_until_past(
 ) -> None:
     """Return when the result's index is past the one asked for, or the wait is over.
 
-    `current_index` looks at the state and awaits nothing. Raises `ConnectionResetError`
-    when the client has gone, so that nothing is kept for it.
+    `current_index` looks at the state and awaits nothing. A consistent read that had to
+    wait is made fresh once more, because it may have waited for minutes. Raises
+    `ConnectionResetError` when the client has gone, so that nothing is kept for it.
     """
     services = call.services
     if current_index(services.view.state()) > options.index:
         return
+    await _wait_for_change(call, options, key, current_index)
+    if options.is_consistent:
+        # What the request may take was meant for its answer, not for its wait.
+        deadline_s = services.config.propose_timeout_s
+        await _wait_until_linearizable(services, deadline_s=deadline_s)
+
+
+async def _wait_for_change(
+    call: Call,
+    options: ReadOptions,
+    key: WatchKey,
+    current_index: Callable[[State], int],
+) -> None:
+    services = call.services
     limit = services.config.watchers_max
     if services.waiting_count >= limit:
         raise too_many("blocking queries", "watchers_max", limit)

@@ -63,6 +63,7 @@ class Services:
         self.ids = dependencies.ids
         self.metrics = dependencies.metrics
         self.logger = dependencies.logger
+        self.bare_read = parameters.bare_read(dependencies.config)
         self.nodes = NodeCache()
         self.lists = ListCache(dependencies.clock)
         self.waiting_count = 0
@@ -113,7 +114,7 @@ class Call:
     def read_options(self) -> ReadOptions:
         """Judge the parameters that every read has, in Nomad's order."""
         if not self.query:
-            return parameters.PLAIN_READ
+            return self.services.bare_read
         config = self.services.config
         options = parameters.parse_read_options(self.query, config)
         self.is_pretty()

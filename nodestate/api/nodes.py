@@ -83,7 +83,7 @@ async def read_node(call: Call) -> Reply:
     state = services.view.state()
     node = state.node(key)
     if contact is None:
-        contact = blocking.contact_lines(services)
+        contact = blocking.contact_lines(services, options)
     if node is None:
         headers = index_line(list_index(state)) + contact
         return text_reply(404, NODE_NOT_FOUND, headers)
@@ -112,7 +112,7 @@ async def _list_all(call: Call, options: ReadOptions) -> Reply:
         await blocking.wait_until_past(call, options, table_key(NODES), list_index)
     listed = await services.lists.at_least(services.view.state())
     index = index_line(max(listed.index, 1))
-    contact = blocking.contact_lines(services)
+    contact = blocking.contact_lines(services, options)
     return Reply(200, JSON_TYPE + index + contact, listed.body)
 
 
@@ -129,7 +129,7 @@ async def _list_some(call: Call, options: ReadOptions) -> Reply:
         watched = prefix_key(NODES, prefix) if prefix else table_key(NODES)
         await blocking.wait_until_past(call, options, watched, list_index)
     state = services.view.state()
-    headers = index_line(list_index(state)) + blocking.contact_lines(services)
+    headers = index_line(list_index(state)) + blocking.contact_lines(services, options)
     page = await _read_in_slices(
         call,
         state,

@@ -7,7 +7,7 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
-from nodestate.config import ServerConfig
+from nodestate.config import CONSISTENT_READS, ServerConfig
 from nodestate.errors import RequestError
 from nodestate.model.duration import parse_duration_ns
 
@@ -25,7 +25,10 @@ NO_QUERY: Final[Query] = {}
 
 
 class ReadOptions(msgspec.Struct, frozen=True):
-    """How a read is to be answered; `index` 0 is at once."""
+    """How a read is to be answered; `index` 0 is at once.
+
+    A read is stale, consistent or neither, never both.
+    """
 
     index: int = 0
     wait_s: float = 0.0
@@ -34,6 +37,13 @@ class ReadOptions(msgspec.Struct, frozen=True):
 
 
 PLAIN_READ: Final = ReadOptions()
+CONSISTENT_READ: Final = ReadOptions(is_consistent=True)
+
+
+def bare_read(config: ServerConfig) -> ReadOptions:
+    """Return how to answer a read without parameters."""
+    is_consistent = config.read_consistency == CONSISTENT_READS
+    return CONSISTENT_READ if is_consistent else PLAIN_READ
 
 
 def parse_query(text: str) -> Query:
@@ -88,11 +98,16 @@ def parse_read_options(query: Query, config: ServerConfig) -> ReadOptions:
     """Return how to answer; `wait` is judged before `index`, then the flags."""
     wait_s = _parse_wait(query.get("wait", ""), config)
     index = _parse_index(query.get("index", ""))
+    is_stale = read_flag(query, "stale")
+    if "consistent" in query:
+        is_consistent = read_flag(query, "consistent")
+    else:
+        is_consistent = config.read_consistency == CONSISTENT_READS
     return ReadOptions(
         index=index,
         wait_s=wait_s,
-        is_stale=read_flag(query, "stale"),
-        is_consistent=read_flag(query, "consistent"),
+        is_stale=is_stale,
+        is_consistent=is_consistent and not is_stale,
     )
 
 

@@ -4,9 +4,18 @@ import asyncio
 
 import pytest
 
+from nodestate.errors import NoLeaderError, OutcomeUnknownError
 from nodestate.fsm.state import ALLOCATIONS
 from nodestate.watch import table_key
-from tests.api.conftest import NODE_ID, NODE_PATH, OTHER_ID, SECRET, UNKNOWN_ID, Api
+from tests.api.conftest import (
+    NODE_ID,
+    NODE_PATH,
+    OTHER_ID,
+    SECRET,
+    UNKNOWN_ID,
+    Answer,
+    Api,
+)
 from tests.conformance.rows import case, rows
 
 OTHER_PATH = f"/v1/node/{OTHER_ID}"
@@ -278,3 +287,132 @@ async def test_a_thousand_readers_of_one_list_share_one_encoding(make_api):
 
     bodies = {answer.body for answer in await asyncio.gather(*waiting)}
     assert len(bodies) == 1
+
+
+# Consistent reads
+
+KNOWN_NOW = ("true", "0")
+
+
+def contact(answer: Answer) -> tuple[str, str]:
+    """Return what an answer says of the leader."""
+    headers = answer.headers
+    return headers["x-nomad-knownleader"], headers["x-nomad-lastcontact"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/nodes", "/v1/nodes?os=true", NODE_PATH, f"{NODE_PATH}/allocations"]
+)
+async def test_a_consistent_read_asks_once_and_is_as_fresh_as_the_leaders(
+    api: Api, path
+):
+    await api.register()
+    api.leadership.lose("server2")
+    api.leadership.last_contact_s = 3.5
+    mark = "&" if "?" in path else "?"
+
+    plain, consistent = await api.get(path), await api.get(f"{path}{mark}consistent")
+
+    assert contact(plain) == ("true", "3500")
+    assert contact(consistent) == KNOWN_NOW
+    assert plain.body == consistent.body
+    assert len(api.replica.linearizable_deadlines_s) == 1
+
+
+async def test_a_consistent_read_needs_no_contact_of_its_own(api: Api):
+    """A server whose leader was silent for too long refuses plain reads only."""
+    await api.register()
+    api.leadership.last_contact_s = 60.0
+
+    assert (await api.get("/v1/nodes?consistent")).status == 200
+
+
+async def test_a_consistent_read_shows_what_was_applied_while_it_asked(api: Api):
+    await api.register()
+    api.replica.read_gate.clear()
+    reading = asyncio.create_task(api.get(f"{NODE_PATH}?consistent"))
+    await api.until(lambda: len(api.replica.linearizable_deadlines_s) == 1)
+
+    index = await close(api)
+    api.replica.read_gate.set()
+
+    answer = await reading
+    assert answer.index == index
+    assert answer.json["SchedulingEligibility"] == "ineligible"
+
+
+@pytest.mark.parametrize("error", [NoLeaderError("x"), OutcomeUnknownError("x")])
+async def test_a_consistent_read_that_cannot_be_known_has_no_leader(api: Api, error):
+    await api.register()
+    api.replica.read_errors.append(error)
+
+    answer = await api.get("/v1/nodes?consistent")
+
+    assert (answer.status, answer.text) == (503, "No cluster leader")
+    assert "x-nodestate-outcome" not in answer.headers
+
+
+async def test_a_consistent_read_that_need_not_wait_asks_once(api: Api):
+    index = (await api.register()).index
+
+    answer = await api.get(f"/v1/nodes?consistent&index={index - 1}")
+
+    assert answer.index == index
+    assert len(api.replica.linearizable_deadlines_s) == 1
+
+
+async def test_a_consistent_read_that_was_woken_asks_again(api: Api):
+    """What was written between its waking and its answer is in the answer."""
+    index = (await api.register()).index
+    path = f"{NODE_PATH}?consistent&index={index}"
+    reading = asyncio.create_task(api.get(path))
+    await api.until_waiting()
+    api.replica.read_gate.clear()
+
+    await close(api)
+    await api.until(lambda: len(api.replica.linearizable_deadlines_s) == 2)
+    later = await emit(api)
+    api.replica.read_gate.set()
+
+    answer = await reading
+    assert answer.index == answer.json["ModifyIndex"] == later
+    assert contact(answer) == KNOWN_NOW
+
+
+async def test_a_consistent_read_whose_wait_ran_out_has_time_to_ask_again(api: Api):
+    index = (await api.register()).index
+    path = f"/v1/nodes?consistent&index={index}&wait=60s"
+    reading = asyncio.create_task(api.get(path))
+    await api.until_waiting()
+
+    await api.pass_time(reading, 64)
+
+    assert (await reading).index == index
+    assert api.replica.linearizable_deadlines_s == [4.0, 4.0]
+
+
+async def test_a_consistent_wait_that_loses_its_leader_ends_without_an_answer(api: Api):
+    index = (await api.register()).index
+    path = f"/v1/nodes?consistent&index={index}&wait=1s"
+    reading = asyncio.create_task(api.get(path))
+    await api.until_waiting()
+
+    api.leadership.lose(None)
+    await api.pass_time(reading, 2)
+
+    assert (await reading).status == 503
+    assert api.replica.watch.waiter_count() == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [("", 1), ("?pretty", 1), ("?stale=false", 1), ("?stale", 0), ("?consistent=0", 0)],
+)
+async def test_reads_that_do_not_say_are_as_the_setting_says(make_api, query, count):
+    api = await make_api(read_consistency="consistent")
+    await api.register()
+
+    for path in ("/v1/nodes", NODE_PATH, f"{NODE_PATH}/allocations"):
+        assert (await api.get(f"{path}{query}")).status == 200
+
+    assert len(api.replica.linearizable_deadlines_s) == 3 * count

@@ -7,6 +7,7 @@ from hypothesis import given, strategies as st
 
 from nodestate.api import parameters
 from nodestate.api.parameters import (
+    bare_read,
     parse_boolean,
     parse_query,
     parse_read_options,
@@ -124,6 +125,29 @@ def test_index_and_wait(query, index, wait_s):
 def test_what_is_no_index(text):
     with pytest.raises(RequestError, match="Invalid index"):
         parse_read_options({"index": text}, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("query", "mode", "is_consistent", "is_stale"),
+    [
+        ({}, "default", False, False),
+        ({}, "consistent", True, False),
+        ({"consistent": ""}, "default", True, False),
+        ({"consistent": "false"}, "consistent", False, False),
+        ({"stale": ""}, "consistent", False, True),
+        ({"stale": "false"}, "consistent", True, False),
+        ({"stale": "", "consistent": ""}, "default", False, True),
+    ],
+)
+def test_a_read_is_stale_consistent_or_neither(query, mode, is_consistent, is_stale):
+    """The setting is for reads that do not say; stale beats consistent."""
+    config = ServerConfig(read_consistency=mode)
+
+    options = parse_read_options(query, config)
+
+    assert (options.is_consistent, options.is_stale) == (is_consistent, is_stale)
+    if not query:
+        assert bare_read(config).is_consistent is is_consistent
 
 
 @pytest.mark.parametrize(
