@@ -12,11 +12,13 @@ import msgspec
 from nodestate.errors import JournalError, RequestError
 from nodestate.model.command import Command
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
+from nodestate.replication.configuration import Configuration
 from nodestate.replication.frames import Formation
 
 COMMAND: Final = 0
 NOOP: Final = 1
 FORMATION: Final = 2
+CONFIGURATION: Final = 3
 
 # A frame holds 8 MiB; the rest is room for the message around one entry.
 BODY_BYTES_MAX: Final = (8 << 20) - (64 << 10)
@@ -45,11 +47,12 @@ class Noop(msgspec.Struct, frozen=True, gc=False):
     origin: Origin | None
 
 
-Body = Envelope | Noop | Formation
+Body = Envelope | Noop | Formation | Configuration
 
 _origin_decoder: Final = msgpack_decoder(Origin)
 _envelope_decoder: Final = msgpack_decoder(Envelope)
 _formation_decoder: Final = msgpack_decoder(Formation)
+_configuration_decoder: Final = msgpack_decoder(Configuration)
 
 
 def encode_command(origin: Origin, command: Command) -> bytes:
@@ -67,6 +70,11 @@ def encode_formation(formation: Formation) -> bytes:
     return bytes([FORMATION]) + MSGPACK.encode(formation)
 
 
+def encode_configuration(configuration: Configuration) -> bytes:
+    """Return the body of an entry that says who the members are from there on."""
+    return bytes([CONFIGURATION]) + MSGPACK.encode(configuration)
+
+
 def decode_body(body: bytes) -> Body:
     """Return what a body holds; raises JournalError if that cannot be known."""
     if not body:
@@ -79,6 +87,8 @@ def decode_body(body: bytes) -> Body:
             return Noop(_origin_decoder.decode(payload) if payload else None)
         if kind == FORMATION:
             return _formation_decoder.decode(payload)
+        if kind == CONFIGURATION:
+            return _configuration_decoder.decode(payload)
     except (msgspec.MsgspecError, NotImplementedError, ValueError) as error:
         raise JournalError(f"entry of kind {kind} cannot be read: {error}") from error
     raise JournalError(f"entry of unknown kind {kind}")
@@ -89,5 +99,5 @@ def check_proposed(body: bytes) -> None:
 
     Here it can be turned down; in the log, what cannot be read would stop every server.
     """
-    if isinstance(decode_body(body), Formation):
-        raise RequestError("a formation cannot be proposed")
+    if isinstance(decode_body(body), Formation | Configuration):
+        raise RequestError("who the members are cannot be proposed by a member")

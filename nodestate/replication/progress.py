@@ -32,6 +32,7 @@ class Progress:
         "_is_answer_due",
         "acked_sequence",
         "heard_at_s",
+        "is_installing",
         "is_probing",
         "match_index",
         "next_index",
@@ -40,6 +41,7 @@ class Progress:
 
     def __init__(self, *, last_index: int, now_s: float) -> None:
         self.is_probing = True
+        self.is_installing = False
         self.match_index = 0
         self.next_index = last_index + 1
         self.heard_at_s = now_s
@@ -52,6 +54,8 @@ class Progress:
 
     def may_send(self, last_index: int) -> bool:
         """Say whether entries should go out now; a heartbeat may always."""
+        if self.is_installing:
+            return False
         if self.is_probing:
             return not self._is_answer_due
         waiting_count = last_index - self.next_index + 1
@@ -66,7 +70,9 @@ class Progress:
 
     def lacks_commit(self, commit_index: int) -> bool:
         """Say whether it could apply more, but was not told so yet."""
-        return not self.is_probing and self.sent_commit_index < commit_index
+        if self.is_probing or self.is_installing:
+            return False
+        return self.sent_commit_index < commit_index
 
     def batch_bytes_max(self) -> int:
         """Return how much may go into the next message."""
@@ -106,7 +112,9 @@ class Progress:
             self.is_probing = False
         self.next_index = max(self.next_index, self.match_index + 1)
 
-    def on_rejection(self, sequence: int, hint: ConflictHint, term_at: TermAt) -> None:
+    def on_rejection(
+        self, sequence: int, hint: ConflictHint, term_at: TermAt, base_index: int = 0
+    ) -> None:
         """Probe further back, unless the answer is to a message that no longer counts."""
         if self._floor_sequence is None or sequence < self._floor_sequence:
             return
@@ -116,8 +124,21 @@ class Progress:
                 prev_index=self.next_index - 1,
                 match_index=self.match_index,
                 term_at=term_at,
+                base_index=base_index,
             )
         self.probe()
+
+    def install(self) -> None:
+        """Send no entries any more: it lacks what is in a snapshot only."""
+        self.probe()
+        self.is_installing = True
+
+    def on_installed(self, index: int) -> None:
+        """Go on behind the snapshot, which the follower has durably."""
+        self.match_index = max(self.match_index, index)
+        self.next_index = self.match_index + 1
+        self.probe()
+        self.is_installing = False
 
     def probe(self) -> None:
         """Begin anew from what is known to match: what was on its way may be lost."""

@@ -85,14 +85,24 @@ def is_well_formed(prev_index: int, term: int, entries: Sequence[Entry]) -> bool
 
 
 def does_log_match(
-    prev_index: int, prev_term: int, *, last_index: int, term_at: TermAt
+    prev_index: int,
+    prev_term: int,
+    *,
+    last_index: int,
+    term_at: TermAt,
+    base_index: int = 0,
 ) -> bool:
-    """Say whether the log holds the entry that the new ones are to follow (5.3)."""
+    """Say whether the log holds the entry that the new ones are to follow (5.3).
+
+    What is before the base is in a snapshot: committed, and so the same everywhere.
+    """
+    if prev_index < base_index:
+        return True
     return prev_index <= last_index and term_at(prev_index) == prev_term
 
 
 def first_new_entry(
-    entries: Sequence[Entry], *, last_index: int, term_at: TermAt
+    entries: Sequence[Entry], *, last_index: int, term_at: TermAt, base_index: int = 0
 ) -> int:
     """Return the position of the first entry that the log lacks or holds differently.
 
@@ -100,6 +110,8 @@ def first_new_entry(
     an old one.
     """
     for position, entry in enumerate(entries):
+        if entry.index < base_index:
+            continue
         if entry.index > last_index:
             return position
         if term_at(entry.index) != entry.term:
@@ -133,19 +145,26 @@ def conflict_hint(
 
 
 def next_probe_index(
-    hint: ConflictHint, *, prev_index: int, match_index: int, term_at: TermAt
+    hint: ConflictHint,
+    *,
+    prev_index: int,
+    match_index: int,
+    term_at: TermAt,
+    base_index: int = 0,
 ) -> int:
     """Return the next index to try after `prev_index` was rejected.
 
     Always after what is known to match and never past the rejected one, so that
-    every rejection brings the leader nearer, whatever the follower says.
+    every rejection brings the leader nearer, whatever the follower says. An answer up
+    to `base_index` means that the leader's log does not go back far enough.
     """
     index = hint.from_index
     if hint.term > 0:
         own = prev_index
-        while own > match_index and term_at(own) > hint.term:
+        lowest = max(match_index, base_index)
+        while own > lowest and term_at(own) > hint.term:
             own -= 1
-        if own > match_index and term_at(own) == hint.term:
+        if own > lowest and term_at(own) == hint.term:
             index = own + 1
     return max(match_index + 1, min(index, prev_index))
 
@@ -185,9 +204,9 @@ def follower_commit_index(
     return max(commit_index, min(leader_commit_index, verified_index))
 
 
-def majority_heard_at_s(now_s: float, heard_at_s: Collection[float]) -> float:
-    """Return since when no majority was heard of; now, if the server is one alone."""
-    ordered = sorted((now_s, *heard_at_s), reverse=True)
+def majority_heard_at_s(heard_at_s: Collection[float]) -> float:
+    """Return since when no majority of all voters was heard of, this server included."""
+    ordered = sorted(heard_at_s, reverse=True)
     return ordered[quorum_size(len(ordered)) - 1]
 
 
@@ -195,4 +214,14 @@ def has_lost_majority(
     now_s: float, heard_at_s: Collection[float], *, timeout_s: float
 ) -> bool:
     """Say whether a leader must step down: no majority answered within `timeout_s`."""
-    return now_s - majority_heard_at_s(now_s, heard_at_s) > timeout_s
+    return now_s - majority_heard_at_s(heard_at_s) > timeout_s
+
+
+def has_confirmed(acked_sequences: Collection[int], sequence: int) -> bool:
+    """Say whether a majority answered message `sequence` of this term, or a later one.
+
+    Whoever led then still led when the message was sent: a read that waited for this
+    has missed nothing that was committed before (6.4).
+    """
+    ordered = sorted(acked_sequences, reverse=True)
+    return ordered[quorum_size(len(ordered)) - 1] >= sequence

@@ -196,12 +196,12 @@ def test_a_follower_commits_only_what_this_message_verified():
 
 
 def test_a_majority_was_heard_when_its_last_member_was():
-    assert rules.majority_heard_at_s(10.0, []) == 10.0
-    assert rules.majority_heard_at_s(10.0, [9.0, 2.0]) == 9.0
-    assert rules.majority_heard_at_s(10.0, [9.0, 8.0, 2.0, 1.0]) == 8.0
+    assert rules.majority_heard_at_s([10.0]) == 10.0
+    assert rules.majority_heard_at_s([10.0, 9.0, 2.0]) == 9.0
+    assert rules.majority_heard_at_s([10.0, 9.0, 8.0, 2.0, 1.0]) == 8.0
 
 
 def test_a_leader_without_a_majority_steps_down():
-    assert not rules.has_lost_majority(10.0, [9.0, 0.0], timeout_s=1.0)
-    assert rules.has_lost_majority(10.1, [9.0, 0.0], timeout_s=1.0)
-    assert not rules.has_lost_majority(10.0, [], timeout_s=1.0)
+    assert not rules.has_lost_majority(10.0, [10.0, 9.0, 0.0], timeout_s=1.0)
+    assert rules.has_lost_majority(10.1, [10.1, 9.0, 0.0], timeout_s=1.0)
+    assert not rules.has_lost_majority(10.0, [10.0], timeout_s=1.0)
