@@ -354,6 +354,9 @@ class Connection(Protocol):
     def remote_host(self) -> str:
         """Return the other side's address without its port, for logs and limits."""
 
+    def peer_name(self) -> str | None:
+        """Return the server that the other side's certificate names; `None` without TLS."""
+
     def close(self) -> None:
         """Hang up when everything is sent."""
 

@@ -177,6 +177,9 @@ class _End:
     def remote_host(self) -> str:
         return self.other
 
+    def peer_name(self) -> str | None:
+        return None
+
     def close(self) -> None:
         if not self.is_closing:
             self.is_closing = True

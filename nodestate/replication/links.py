@@ -107,6 +107,10 @@ class Outgoing:
         if self.ended.is_set():
             connection.abort()
             return
+        certified = connection.peer_name()
+        if certified is not None and certified != self.peer_id:
+            self.end(f"its certificate is that of {certified!r}")
+            return
         connection.write(encode_frame(self._hello()))
 
     def on_bytes(self, data: bytes) -> None:
@@ -159,6 +163,10 @@ class Incoming:
     def remote_host(self) -> str:
         """Return where it comes from."""
         return self._connection.remote_host() if self._connection else "unknown"
+
+    def peer_name(self) -> str | None:
+        """Return the server that its certificate names; `None` without TLS."""
+        return self._connection.peer_name() if self._connection else None
 
     def end(self) -> None:
         """Hang up; nothing more is delivered, not even what has already arrived."""

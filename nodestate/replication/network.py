@@ -4,6 +4,7 @@ Only this module touches sockets. It moves bytes and knows no frames.
 """
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Callable
 from typing import Final, cast
@@ -28,6 +29,7 @@ class SystemNetwork:
         self, host: str, port: int, accept: Callable[[], ConnectionHandler]
     ) -> "SystemListener":
         """Bind and accept; `ConfigError` names the address if that fails."""
+        _check_loopback(host)
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
@@ -86,6 +88,10 @@ class SystemConnection:
         """Return the address that the socket gives."""
         return self._remote_host
 
+    def peer_name(self) -> str | None:
+        """Return `None`: nobody has proved anything."""
+        return None
+
     def close(self) -> None:
         """Hang up when all is sent."""
         self._transport.close()
@@ -125,3 +131,18 @@ def _set_options(connection: socket.socket) -> None:
     connection.setsockopt(tcp, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
     connection.setsockopt(tcp, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
     connection.setsockopt(tcp, socket.TCP_USER_TIMEOUT, UNACKED_MS_MAX)
+
+
+def _check_loopback(host: str) -> None:
+    """Refuse to be reachable from elsewhere while peers cannot prove who they are."""
+    if host == "localhost":
+        return
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise ConfigError(
+            f"peer {host!r}: peers are not authenticated yet, so the address must be "
+            "a loopback address such as 127.0.0.1"
+        )

@@ -6,15 +6,14 @@ What the handshake says is not decided here, and neither is what messages mean.
 """
 
 import asyncio
-import ipaddress
 from collections.abc import Mapping
 from typing import Final, Protocol
 
 import structlog
 
 from nodestate.clock import Clock, IdSource
-from nodestate.errors import ConfigError
 from nodestate.ports import Listener, Metrics, Network, Spawner
+from nodestate.replication.complaints import Complaints
 from nodestate.replication.frames import (
     PROTOCOL_VERSION,
     Hello,
@@ -32,8 +31,6 @@ BACKOFF_S_MIN: Final = 0.05
 BACKOFF_S_MAX: Final = 1.0
 HALF_OPEN_MAX: Final = 64
 """Connections that may be waiting for their handshake, from whomever."""
-COMPLAINTS_MAX: Final = 256
-"""Addresses that are remembered with what they did wrong."""
 
 
 class Handshake(Protocol):
@@ -82,7 +79,6 @@ class Transport:
         receiver: Receiver,
         metrics: Metrics,
     ) -> None:
-        _check_loopback(listen[0])
         self._listen = listen
         self._network = network
         self._clock = clock
@@ -97,7 +93,6 @@ class Transport:
         }
         self._incoming: dict[str, Incoming] = {}
         self._half_open: set[Incoming] = set()
-        self._complaints: dict[str, int] = {}
         self._listener: Listener | None = None
         self._is_closed = False
         self._has_failed = False
@@ -208,6 +203,9 @@ class Transport:
         """Ask the handshake about a peer that we know; its older link ends."""
         if hello.protocol != PROTOCOL_VERSION:
             return Refusal(f"protocol {hello.protocol}, expected {PROTOCOL_VERSION}")
+        certified = link.peer_name()
+        if certified is not None and certified != hello.server_id:
+            return Refusal(f"its certificate is that of {certified!r}")
         if hello.server_id not in self._peers:
             return Refusal(f"{hello.server_id!r} is no server of this cluster")
         answer = self._handshake.judge_hello(hello)
@@ -231,17 +229,8 @@ class Transport:
             self._spawner.spawn(_fail(error), name=f"message of {peer_id}")
 
     def complain(self, link: Incoming, reason: str) -> None:
-        """Count what an address does wrong; log the first, tenth, hundredth time."""
-        self._refused_count.add()
-        host = link.remote_host()
-        if host not in self._complaints and len(self._complaints) >= COMPLAINTS_MAX:
-            host = "others"
-        count = self._complaints.get(host, 0) + 1
-        self._complaints[host] = count
-        if str(count).strip("0") == "1":
-            log.warning(
-                "peer connection refused", remote=host, reason=reason, count=count
-            )
+        """Count what an address does wrong, and log it now and then."""
+        self._complaints.note(link.remote_host(), reason)
 
     def forget(self, link: Incoming) -> None:
         """Take it out of the books."""
@@ -250,10 +239,11 @@ class Transport:
             del self._incoming[link.peer_id]
 
     def _declare(self, metrics: Metrics) -> None:
-        self._refused_count = metrics.counter(
+        refused_count = metrics.counter(
             "nodestate_replication_connections_refused_total",
             "Connections to the peer listener that were hung up on.",
         )
+        self._complaints = Complaints(refused_count.add)
         metrics.gauge(
             "nodestate_replication_peers_connected",
             "Peers that this server can send to.",
@@ -323,18 +313,3 @@ async def _fail(error: Exception) -> None:
 def _expire(link: Outgoing) -> None:
     if not link.is_open():
         link.end(f"no answer within {HANDSHAKE_ANSWER_S_MAX} s")
-
-
-def _check_loopback(host: str) -> None:
-    """Refuse to be reachable from elsewhere while peers cannot prove who they are."""
-    if host == "localhost":
-        return
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise ConfigError(
-            f"peer {host!r}: peers are not authenticated yet, so the address must be "
-            "a loopback address such as 127.0.0.1"
-        )

@@ -26,6 +26,7 @@ class MemoryConnection:
         self.writes: list[bytes] = []
         self.buffered = 0
         self.is_closed = False
+        self.certified_name: str | None = None
 
     def write(self, data: bytes) -> None:
         if self.is_closed:
@@ -43,6 +44,9 @@ class MemoryConnection:
 
     def remote_host(self) -> str:
         return HOST
+
+    def peer_name(self) -> str | None:
+        return self.certified_name
 
     def close(self) -> None:
         self.abort()

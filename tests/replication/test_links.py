@@ -94,6 +94,20 @@ async def test_an_outgoing_link_that_is_not_accepted_ends_once():
     assert owner.told == [WELCOME, "was not accepted"]
 
 
+async def test_an_outgoing_link_says_nothing_to_another_servers_certificate():
+    owner = Owner()
+    link = Outgoing("server1", Greeter("server2").hello, owner)
+    connection = MemoryConnection(link)
+    connection.certified_name = "server3"
+
+    link.on_made(connection)
+    await settle()
+
+    assert connection.is_closed
+    assert connection.writes == []
+    assert owner.told == ["its certificate is that of 'server3'"]
+
+
 async def test_an_outgoing_link_that_ended_before_it_was_made_hangs_up():
     owner = Owner()
     link = Outgoing("server1", Greeter("server2").hello, owner)

@@ -127,3 +127,9 @@ async def test_a_port_in_use_is_an_error_with_the_address():
         await network.listen(LOOPBACK, listener.port(), Recorder)
 
     await listener.close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::", "server1.example"])
+async def test_without_tls_peers_listen_on_loopback_only(host):
+    with pytest.raises(ConfigError, match="loopback"):
+        await SystemNetwork().listen(host, 0, Recorder)
