@@ -13,7 +13,8 @@ from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""What is written. Version 1, which is still read, says nothing of the log's end."""
 SEGMENT_BYTES_MIN: Final = 1024
 """Room for any segment header; a shorter file has lost its end."""
 PAYLOAD_BYTES_MAX: Final = 16 << 20
@@ -30,6 +31,7 @@ _PLACE: Final = struct.Struct("<QQ")
 _ENTRY: Final = struct.Struct("<QQ")
 _INDEX: Final = struct.Struct("<Q")
 _SEGMENT: Final = struct.Struct("<IQQ")
+_LOG_BASE: Final = struct.Struct("<QQ")
 _HARD_STATE: Final = struct.Struct("<QB")
 
 RECORD_BYTES_MIN: Final = _HEADER.size
@@ -37,13 +39,14 @@ ENTRY_OVERHEAD_BYTES: Final = _HEADER.size + _ENTRY.size
 
 
 class Kind(IntEnum):
-    """What a record says. Numbers are for ever; 6 and 7 are kept for snapshot marks."""
+    """What a record says. Numbers are for ever."""
 
     SEGMENT = 1
     ENTRY = 2
     TRUNCATE = 3
     HARD_STATE = 4
     SYNCED = 5
+    SNAPSHOT = 6
 
 
 _KINDS: Final = frozenset(int(kind) for kind in Kind)
@@ -57,6 +60,16 @@ class Entry(NamedTuple):
     term: Natural
 
 
+class LogBase(NamedTuple):
+    """An entry that the log goes on behind: its index and term, (0, 0) for none.
+
+    What a snapshot covers ends with one, and so do the entries before a segment.
+    """
+
+    index: Natural  # type: ignore[assignment]  # as above
+    term: Natural
+
+
 class HardState(NamedTuple):
     """What a server may never forget: its term, and whom it voted for in it."""
 
@@ -65,11 +78,16 @@ class HardState(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """What a segment says of itself: its number, its size, the hard state before it."""
+    """What a segment says of itself: its number, its size, and what is before it.
+
+    That is the hard state and the last entry of the log, `None` if the segment is of
+    version 1.
+    """
 
     number: int
     segment_bytes: int
     hard_state: HardState
+    log_end: LogBase | None
 
 
 class Record(NamedTuple):
@@ -193,6 +211,16 @@ def decode_truncation(payload: bytes) -> int:
     return int(index)
 
 
+def encode_snapshot_mark(base: LogBase) -> bytes:
+    """Return the payload that replaces all entries by a snapshot up to `base`."""
+    return _LOG_BASE.pack(*base)
+
+
+def decode_snapshot_mark(payload: bytes) -> LogBase:
+    """Read up to where a snapshot replaced all entries."""
+    return LogBase(*_LOG_BASE.unpack(payload))
+
+
 def encode_hard_state(hard_state: HardState) -> bytes:
     """Return the payload of a term and a vote."""
     term, voted_for = hard_state
@@ -209,17 +237,29 @@ def decode_hard_state(payload: bytes) -> HardState:
 
 def encode_segment(segment: Segment) -> bytes:
     """Return the payload that every segment starts with."""
-    numbers = _SEGMENT.pack(FORMAT_VERSION, segment.number, segment.segment_bytes)
-    return numbers + encode_hard_state(segment.hard_state)
+    assert segment.log_end is not None
+    return b"".join(
+        (
+            _SEGMENT.pack(FORMAT_VERSION, segment.number, segment.segment_bytes),
+            _LOG_BASE.pack(*segment.log_end),
+            encode_hard_state(segment.hard_state),
+        )
+    )
 
 
 def decode_segment(payload: bytes) -> Segment | Fault:
     """Read what a segment says of itself, or say that its format is unknown."""
     version, number, segment_bytes = _SEGMENT.unpack_from(payload)
-    if version != FORMAT_VERSION:
-        return Fault(f"journal format {version}, this version reads {FORMAT_VERSION}")
-    hard_state = decode_hard_state(payload[_SEGMENT.size :])
-    return Segment(number, segment_bytes, hard_state)
+    start, log_end = _SEGMENT.size, None
+    if version not in (1, FORMAT_VERSION):
+        return Fault(
+            f"journal format {version}, this version reads 1 to {FORMAT_VERSION}"
+        )
+    if version > 1:
+        log_end = LogBase(*_LOG_BASE.unpack_from(payload, start))
+        start += _LOG_BASE.size
+    hard_state = decode_hard_state(payload[start:])
+    return Segment(number, segment_bytes, hard_state, log_end)
 
 
 def _seed(number: int, offset: int) -> int:

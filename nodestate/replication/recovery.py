@@ -4,6 +4,10 @@ A bad record behind everything that is known to have been durable is a torn tail
 never acknowledged, and is cut. A bad record that some later record knows to have been
 durable is damage, and nothing is changed: the server must not go on with a log that has
 forgotten something it promised.
+
+The oldest segments may be gone, if the snapshot covers the log up to where the first
+one that is there begins. What is read then starts in the middle of a story: it may
+truncate entries that nobody can read any more, and replace them.
 """
 
 import re
@@ -21,11 +25,15 @@ from nodestate.replication.records import (
     Fault,
     HardState,
     Kind,
+    LogBase,
     Record,
+    Segment,
     SegmentScan,
     decode_entry,
     decode_hard_state,
+    decode_record,
     decode_segment,
+    decode_snapshot_mark,
     decode_truncation,
     encode_record,
     scan_segment,
@@ -34,6 +42,7 @@ from nodestate.replication.records import (
 log = structlog.get_logger(__name__)
 
 FIRST_SEGMENT: Final = 1
+_UNKNOWN: Final = -1
 _SEGMENT_NAME: Final = re.compile(r"^journal-(\d{8})\.log$")
 _ADVICE: Final = (
     "the journal is left as it is and must not be edited: "
@@ -46,22 +55,41 @@ def segment_name(number: int) -> str:
     return f"journal-{number:08d}.log"
 
 
+class SegmentUse(NamedTuple):
+    """A segment's file: its number, its size, the highest index it has to do with.
+
+    That is the highest of an entry or a snapshot's mark in it, truncated or not, 0 if
+    there is none.
+    """
+
+    number: int
+    segment_bytes: int
+    highest_index: int
+
+
 class Recovered:
     """What a journal holds, and where its next record goes.
 
     `file` is `None` if nothing was ever written; `ahead` is a blank segment that was
-    made before it was needed.
+    made before it was needed. `is_old_format` says that the segment in use was begun by
+    a version whose segments do not tell where the log was.
     """
 
     def __init__(self) -> None:
+        self.base = LogBase(0, 0)
         self.entries: list[Entry] = []
         self.positions: list[int] = []
         self.hard_state = HardState(0, None)
         self.position = 0
+        self.segments: list[SegmentUse] = []
         self.number = FIRST_SEGMENT - 1
         self.file: DiskFile | None = None
         self.offset = 0
+        self.is_old_format = False
         self.ahead: DiskFile | None = None
+        # A snapshot must cover this much, for what is before `base` cannot be read.
+        self._index_to_cover = 0
+        self._marked_index = 0
 
     def close(self) -> None:
         """Close the files."""
@@ -69,20 +97,99 @@ class Recovered:
             if file is not None:
                 file.close()
 
-    def replay(self, record: Record) -> None:
-        """Take one good record into account, in order."""
+    def begin_late(self, header: Segment, position: int) -> None:
+        """Go on from what the first segment that is left says of those before it."""
+        self.position = position
+        self.hard_state = header.hard_state
+        self._rebase(header.log_end or LogBase(_UNKNOWN, _UNKNOWN))
+
+    def agrees_on_log_end(self, log_end: LogBase | None) -> bool:
+        """Say whether a segment's header fits what was read before; learn from it."""
+        if log_end is None or log_end == self._log_end():
+            return True
+        index, term = self._log_end()
+        if self.entries or term != _UNKNOWN or index not in (_UNKNOWN, log_end.index):
+            return False
+        self._rebase(log_end)
+        return True
+
+    def replay(
+        self, number: int, segment_bytes: int, records: Sequence[Record]
+    ) -> None:
+        """Take the records of one segment into account, in order."""
+        highest_index = 0
+        for record in records:
+            highest_index = max(highest_index, self._replay_record(record))
+        self.number = number
+        self.segments.append(SegmentUse(number, segment_bytes, highest_index))
+
+    def settle_base(self, snapshot: LogBase | None) -> str:
+        """Let the log begin where it can be read, or say what the snapshot fails to cover.
+
+        Nothing of the log is lost that is above the snapshot.
+        """
+        covered = snapshot or LogBase(0, 0)
+        if self.base.index == _UNKNOWN:
+            return "nothing in it says where the log was"
+        if self._index_to_cover > covered.index:
+            return f"what follows needs a snapshot up to index {self._index_to_cover}"
+        if self.base.term != _UNKNOWN:
+            return ""
+        if self.base.index == 0:
+            self.base = LogBase(0, 0)
+        elif self.base.index == covered.index:
+            self.base = covered
+        elif self.entries:
+            first = self.entries.pop(0)
+            self.positions.pop(0)
+            self.base = LogBase(first.index, first.term)
+        else:
+            # It ends before the snapshot does, which will take its place.
+            self.base = LogBase(0, 0)
+        return ""
+
+    def _replay_record(self, record: Record) -> int:
+        """Return the index of the entry or mark that it was, else 0."""
+        index = 0
         if record.kind == Kind.ENTRY:
             entry = decode_entry(record.payload)
-            assert entry.index == len(self.entries) + 1, entry.index
+            index = entry.index
+            if self.base.index == _UNKNOWN:
+                self._rebase(LogBase(index - 1, _UNKNOWN))
+            assert index == self._log_end().index + 1, index
             self.entries.append(entry)
             self.positions.append(record.position)
         elif record.kind == Kind.TRUNCATE:
-            kept_count = decode_truncation(record.payload) - 1
-            del self.entries[kept_count:]
-            del self.positions[kept_count:]
+            self._truncate(decode_truncation(record.payload))
+        elif record.kind == Kind.SNAPSHOT:
+            base = decode_snapshot_mark(record.payload)
+            index = self._marked_index = base.index
+            self._rebase(base)
         elif record.kind == Kind.HARD_STATE:
             self.hard_state = decode_hard_state(record.payload)
         self.position = record.position
+        return index
+
+    def _log_end(self) -> LogBase:
+        if not self.entries:
+            return self.base
+        return LogBase(self.entries[-1].index, self.entries[-1].term)
+
+    def _truncate(self, index: int) -> None:
+        assert index > self._marked_index, index
+        if index <= self.base.index or self.base.index == _UNKNOWN:
+            # These were in segments that are gone; what replaced them follows.
+            self._rebase(LogBase(index - 1, _UNKNOWN))
+            return
+        kept_count = index - 1 - self.base.index
+        del self.entries[kept_count:]
+        del self.positions[kept_count:]
+
+    def _rebase(self, base: LogBase) -> None:
+        self.base = base
+        self._index_to_cover = max(self._index_to_cover, base.index)
+        self.entries.clear()
+        self.positions.clear()
 
 
 class _SegmentRead(NamedTuple):
@@ -94,8 +201,12 @@ class _SegmentRead(NamedTuple):
     scan: SegmentScan
 
 
-def recover(disk: Disk) -> Recovered:
+def recover(disk: Disk, snapshot: LogBase | None = None) -> Recovered:
     """Read every segment, cut a torn tail, and make what was kept durable.
+
+    `snapshot` is where the newest durable snapshot ends, which must have been verified.
+    What is recovered begins at or before its end, and may hold other entries than it
+    or end too early, if an installation was cut short: then the snapshot replaces it.
 
     Raises `CorruptRecordError`, having changed nothing, if anything is missing or
     damaged that was durable once.
@@ -103,13 +214,15 @@ def recover(disk: Disk) -> Recovered:
     recovered = Recovered()
     last: _SegmentRead | None = None
     torn_at_start: _SegmentRead | None = None
+    numbers = _segment_numbers(disk.names(), snapshot)
     try:
-        for number in _segment_numbers(disk.names()):
+        for number in numbers:
             segment = _read_segment(disk, number, recovered, last)
             if segment.scan.end > 0:
                 last = segment
             elif not segment.scan.is_blank:
                 torn_at_start = segment
+        _check_base(recovered, numbers, snapshot)
         # Nothing is written before all of it has been read and found to be in order.
         if last is not None:
             _settle(last, recovered)
@@ -121,17 +234,39 @@ def recover(disk: Disk) -> Recovered:
     return recovered
 
 
-def _segment_numbers(names: Sequence[str]) -> list[int]:
+def _segment_numbers(names: Sequence[str], snapshot: LogBase | None) -> list[int]:
     numbers = sorted(
         int(match[1]) for match in map(_SEGMENT_NAME.match, names) if match
     )
-    for expected, number in enumerate(numbers, FIRST_SEGMENT):
+    first = numbers[0] if numbers and snapshot is not None else FIRST_SEGMENT
+    for expected, number in enumerate(numbers, first):
         if number != expected:
             missing = segment_name(expected)
             raise CorruptRecordError(
                 f"{missing} is missing, but {segment_name(number)} is there; {_ADVICE}"
             )
     return numbers
+
+
+def _check_base(
+    recovered: Recovered, numbers: Sequence[int], snapshot: LogBase | None
+) -> None:
+    """Refuse a journal that does not go on where the snapshot ends."""
+    if recovered.file is None:
+        if snapshot is not None:
+            # A snapshot is made of what the journal had: term and vote are lost.
+            raise CorruptRecordError(
+                f"a snapshot up to index {snapshot.index} is there, but "
+                f"{segment_name(numbers[0] if numbers else FIRST_SEGMENT)} is missing "
+                f"or blank; {_ADVICE}"
+            )
+        return
+    uncovered = recovered.settle_base(snapshot)
+    if uncovered:
+        covered = (
+            f"the newest ends at {snapshot.index}" if snapshot else "there is none"
+        )
+        _refuse(segment_name(numbers[0]), 0, f"{uncovered}, but {covered}")
 
 
 def _read_segment(
@@ -142,6 +277,8 @@ def _read_segment(
     file = disk.open_file(name)
     try:
         data = file.read(0, file.size())
+        if number != FIRST_SEGMENT and not recovered.segments:
+            _begin_late(name, data, number, recovered)
         scan = scan_segment(data, number, recovered.position)
         segment = _SegmentRead(name, file, data, scan)
         _check_follows(segment, recovered, previous)
@@ -154,10 +291,22 @@ def _read_segment(
         return segment
     if recovered.file is not None:
         recovered.file.close()
-    recovered.number, recovered.file, recovered.offset = number, file, scan.end
-    for record in scan.records:
-        recovered.replay(record)
+    recovered.file, recovered.offset = file, scan.end
+    recovered.replay(number, len(data), scan.records)
     return segment
+
+
+def _begin_late(name: str, data: bytes, number: int, recovered: Recovered) -> None:
+    """Start from a segment that the ones before it are gone of."""
+    record = decode_record(data, 0, number)
+    if isinstance(record, Fault):
+        _refuse(name, 0, f"{record.reason}; the segments before it are gone")
+    if record.kind != Kind.SEGMENT:
+        _refuse(name, 0, f"kind {record.kind} in the wrong place")
+    header = decode_segment(record.payload)
+    if isinstance(header, Fault):
+        _refuse(name, 0, header.reason)
+    recovered.begin_late(header, record.position)
 
 
 def _check_follows(
@@ -206,6 +355,9 @@ def _check_segment(segment: _SegmentRead, number: int, recovered: Recovered) -> 
     if header.hard_state != recovered.hard_state:
         reason = f"{header.hard_state}, expected {recovered.hard_state}"
         _refuse(name, 0, reason)
+    if not recovered.agrees_on_log_end(header.log_end):
+        _refuse(name, 0, f"{header.log_end} is not where the log was before it")
+    recovered.is_old_format = header.log_end is None
 
 
 def _blank(segment: _SegmentRead) -> None:

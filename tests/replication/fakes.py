@@ -34,7 +34,7 @@ class MemoryJournal:
         return self._voted_for
 
     def first_index(self) -> int:
-        return 1 if self._entries else 0
+        return 1
 
     def last_index(self) -> int:
         return len(self._entries)

@@ -1,22 +1,61 @@
 """A journal on a disk in memory, with its writer, as the tests of this room use it."""
 
 import asyncio
+import base64
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from cluster.simulation.disk import MemoryDisk
 from nodestate.ports import Disk
 from nodestate.replication.journal import Journal
-from nodestate.replication.records import Entry
+from nodestate.replication.records import Entry, LogBase
 from tests.fakes import FakeClock, FakeMetrics
 
 SEGMENT_BYTES = 2048
+# What version 1 of the format wrote, compressed: see `old_journal`.
+OLD_JOURNAL = {
+    "journal-00000001.log": (
+        "c-s4zR~*z?A*CtHz`(%BfCd<m1a(=^BtHUmeh}z>A^>EwplfA<nNXZsRF+y~2vYp&z#aAqkQ@^"
+        "hYmhbN=cE|w(E)%QwQ4<+GT2efXpUgQbd(Xj9JNCI#eA@%U}4UTMk6`Om|l+Z3N{x2JBk%*ISU"
+        "$%<R}w*IqLF0VJEPo*r1lPqR~i>GNqTJ=3Sat4|Wtg)N(d78p%;+^m0`7H1j*)fPp!Roq=Qk0B"
+        "f(Gwg"
+    ),
+    "journal-00000002.log": (
+        "c-s4zR~&RBeeo_81_lO3b_NK5(TqUM1Z7WUfzU8MV{vLxS!$8tN1y>QXOD1IfaEyP41m!vP5C("
+        "~=6ZAhAV*m_dR_oKiW6!%2O5p!C<}TyO6U%^1IT`6E~w?`jsq$3es=M*Fvx-2I218M>Aci(kov"
+        "_ZS=7MldC=5zVpq>1eew@jJujL%F6`>R-)2}2Qo_QA!(6bdA9bC4)d4b<A1Vk_&5foyH@_%#AT"
+        "Y?0ieZU8U`Gm|Ig)1(Ir5?w`wXxn1<@SIJBS?l=(pMgkQ-QGj)c)v003@h{!R"
+    ),
+    "journal-00000003.log": (
+        "c-s4zR~+=SM#Ef|fq{WhkO2Z<G$Rl*L)lANAT*56@DZqUh5OCu4j`LJ2u&v+1FGuW{G!x>z#vC"
+        "DG%uS1asw;OkuZ7`jDk@x1ONb0RY5W"
+    ),
+}
 
 
-def open_journal(disk: Disk, segment_bytes: int = SEGMENT_BYTES) -> Journal:
+def open_journal(
+    disk: Disk, segment_bytes: int = SEGMENT_BYTES, snapshot: LogBase | None = None
+) -> Journal:
     return Journal.open(
-        disk, segment_bytes=segment_bytes, clock=FakeClock(), metrics=FakeMetrics()
+        disk,
+        snapshot=snapshot,
+        segment_bytes=segment_bytes,
+        clock=FakeClock(),
+        metrics=FakeMetrics(),
     )
+
+
+def old_journal() -> MemoryDisk:
+    """Return a disk with three segments as the first release left them.
+
+    Term 2 and a vote for server1; entries 1 to 7, with an 8 that was replaced, of term
+    2; in the second segment 8 to 10 of term 3, and no vote; in the third, 13 and 14.
+    """
+    disk = MemoryDisk()
+    for name, packed in OLD_JOURNAL.items():
+        disk.put_file(name, zlib.decompress(base64.b85decode(packed)))
+    return disk
 
 
 def entries(
@@ -27,7 +66,7 @@ def entries(
 
 def contents(journal: Journal) -> tuple[int, str | None, tuple[Entry, ...]]:
     """Return everything that a journal is there to keep."""
-    kept = journal.entries_from(1, 1 << 40) if journal.last_index() else ()
+    kept = journal.entries_from(journal.first_index(), 1 << 40)
     return journal.term(), journal.voted_for(), kept
 
 

@@ -31,10 +31,12 @@ def test_an_empty_disk_is_an_empty_journal():
 
     assert contents(journal) == (0, None, ())
     assert (journal.first_index(), journal.last_index(), journal.last_term()) == (
-        0,
+        1,
         0,
         0,
     )
+    assert (journal.base_index(), journal.base_term()) == (0, 0)
+    assert (journal.segment_count(), journal.disk_bytes()) == (0, 0)
     assert (journal.position(), journal.durable_position()) == (0, 0)
     assert journal.durable_index() == 0
     assert journal.entries_from(1, 100) == ()

@@ -1,28 +1,35 @@
+import pytest
+
 from nodestate.replication.records import (
     ENTRY_OVERHEAD_BYTES,
     PAYLOAD_BYTES_MAX,
     RECORD_BYTES_MIN,
+    SEGMENT_BYTES_MIN,
+    VOTE_BYTES_MAX,
     Entry,
     Fault,
     HardState,
     Kind,
+    LogBase,
     Record,
     Segment,
     decode_entry,
     decode_hard_state,
     decode_record,
     decode_segment,
+    decode_snapshot_mark,
     decode_truncation,
     encode_entry,
     encode_hard_state,
     encode_record,
     encode_segment,
+    encode_snapshot_mark,
     encode_truncation,
     scan_segment,
 )
 
 NUMBER = 3
-HEADER = encode_segment(Segment(NUMBER, 4096, HardState(1, "server1")))
+HEADER = encode_segment(Segment(NUMBER, 4096, HardState(1, "server1"), LogBase(0, 0)))
 
 
 def build(*changes: tuple[Kind, bytes, int], start: int = 0) -> bytes:
@@ -53,10 +60,12 @@ def test_payloads_survive_the_round_trip():
 
     assert decode_entry(encode_entry(Entry(b"\0x", big, 7))) == Entry(b"\0x", big, 7)
     assert decode_truncation(encode_truncation(big)) == big
+    mark = LogBase(big, 3)
+    assert decode_snapshot_mark(encode_snapshot_mark(mark)) == mark
     for vote in (None, "", "sérver"):
         state = HardState(big, vote)
         assert decode_hard_state(encode_hard_state(state)) == state
-        segment = Segment(2, big, state)
+        segment = Segment(2, big, state, LogBase(big, 7))
         assert decode_segment(encode_segment(segment)) == segment
 
 
@@ -66,10 +75,29 @@ def test_an_entry_has_the_overhead_that_is_said():
     )
 
 
-def test_a_segment_of_another_format_is_a_fault():
-    payload = b"\x02" + HEADER[1:]
+@pytest.mark.parametrize("version", [0, 3])
+def test_a_segment_of_another_format_is_a_fault(version):
+    payload = bytes([version]) + HEADER[1:]
 
-    assert isinstance(decode_segment(payload), Fault)
+    assert decode_segment(payload) == Fault(
+        f"journal format {version}, this version reads 1 to 2"
+    )
+
+
+def test_the_header_of_a_first_version_segment_says_nothing_of_the_log():
+    payload = bytes.fromhex("0100000003000000000000000010000000000000")
+    payload += bytes.fromhex("070000000000000001") + b"server1"
+
+    assert decode_segment(payload) == Segment(
+        3, 4096, HardState(7, "server1"), log_end=None
+    )
+
+
+def test_the_longest_header_fits_into_the_smallest_segment():
+    vote = "x" * VOTE_BYTES_MAX
+    header = encode_segment(Segment(1, 1024, HardState(1, vote), LogBase(1, 1)))
+
+    assert 2 * RECORD_BYTES_MIN + len(header) < SEGMENT_BYTES_MIN
 
 
 def test_a_record_is_valid_only_in_its_place():
