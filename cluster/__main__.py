@@ -1,6 +1,7 @@
 """`python -m cluster …`: what the lab can do, from a checkout."""
 
 import argparse
+import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 from cluster import bench
 from cluster.down import run_down, run_status
 from cluster.servers import ServerFiles, read_server_files
+from cluster.soak import SoakOptions, run_soak
 from cluster.up import EXIT_FAILED, ClusterError, run_up
 
 LOCAL: Final = Path(__file__).parent / "local"
@@ -34,8 +36,21 @@ def _run(options: argparse.Namespace) -> int:
             return run_status(_servers(options))
         case "bench":
             return bench.run_bench(json_path=options.json, is_quick=options.quick)
+        case "soak":
+            return run_soak(_soak_options(options), json_path=options.json)
         case other:
             raise AssertionError(f"no such command: {other}")
+
+
+def _soak_options(options: argparse.Namespace) -> SoakOptions:
+    seed = options.seed
+    return SoakOptions(
+        seconds=options.minutes * 60,
+        seed=secrets.randbelow(1_000_000) if seed is None else seed,
+        server_count=options.servers,
+        client_count=options.clients,
+        snapshot_entries=options.snapshot_entries,
+    )
 
 
 def _servers(options: argparse.Namespace) -> list[ServerFiles]:
@@ -66,7 +81,23 @@ def _parser() -> argparse.ArgumentParser:
         "--json", type=Path, metavar="FILE", help="write figures there"
     )
     measure.add_argument("--quick", action="store_true", help="short and coarse")
+    _add_soak(commands.add_parser("soak", help="servers under fire, and a verdict"))
     return parser
+
+
+def _add_soak(soak: argparse.ArgumentParser) -> None:
+    soak.add_argument("--minutes", type=float, default=30.0, help="default: 30")
+    soak.add_argument("--seed", type=int, help="default: one that is drawn and printed")
+    soak.add_argument("--servers", type=int, choices=(1, 3, 5), default=3)
+    soak.add_argument("--clients", type=int, default=8, help="default: 8")
+    soak.add_argument(
+        "--snapshot-entries",
+        type=int,
+        default=3000,
+        metavar="N",
+        help="entries from one snapshot to the next; default: 3000",
+    )
+    soak.add_argument("--json", type=Path, metavar="FILE", help="write all of it there")
 
 
 if __name__ == "__main__":
