@@ -29,6 +29,8 @@ import msgspec
 from msgspec import Meta
 
 from nodestate.errors import ConfigError
+from nodestate.secret import Secret
+from nodestate.tls_settings import SECRET_SETTINGS, TlsSettings, find_unfit
 
 ENVIRONMENT_PREFIX: Final = "NODESTATE_"
 CLUSTER_SIZES: Final = (1, 3, 5)
@@ -80,9 +82,7 @@ class ServerEntry(
     http: str
 
 
-class ServerConfig(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
-):
+class ServerConfig(TlsSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that one server needs to know.
 
     Building one directly checks nothing; `load_config` and `check_config` do.
@@ -209,10 +209,18 @@ class ServerConfig(
             description="headers to add to every answer",
             extra={"allowed": "a table of header names and texts"},
         ),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
 
 
-SETTINGS: Final = {field.name: field for field in msgspec.structs.fields(ServerConfig)}
+_TLS_SETTINGS: Final = TlsSettings.__struct_fields__
+SETTINGS: Final = {
+    field.name: field
+    for field in sorted(
+        msgspec.structs.fields(ServerConfig),
+        key=lambda field: field.name in _TLS_SETTINGS,
+    )
+}
+"""Every setting, in the order in which they are explained."""
 
 
 def environment_name(setting: str) -> str:
@@ -289,12 +297,14 @@ def _settings(
     if path is not None:
         for setting, raw in _read_file(path).items():
             _expect_known(str(path), setting)
+            _expect_no_secret(str(path), setting)
             yield str(path), setting, raw
     for variable, raw in _environment_settings(environment):
         setting = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
         yield f"environment {variable}", setting, raw
     for setting, raw in overrides.items():
         _expect_known("flags", setting)
+        _expect_no_secret("flags", setting)
         yield f"flag -{setting.replace('_', '-')}", setting, raw
 
 
@@ -332,9 +342,20 @@ def _expect_known(source: str, setting: str) -> None:
     raise ConfigError(f"{source}: no setting is called {setting!r}{suggestion}")
 
 
+def _expect_no_secret(source: str, setting: str) -> None:
+    """Others see the flags of a process, and configuration files get copied."""
+    if setting in SECRET_SETTINGS:
+        raise ConfigError(
+            f"{source}: {setting}: a secret is set by {environment_name(setting)} in "
+            "the environment, or in a file of its own"
+        )
+
+
 def _convert(source: str, setting: str, raw: object) -> Any:
     """Return the value in the setting's type and within its bounds."""
     kind = SETTINGS[setting].type
+    if setting in SECRET_SETTINGS and isinstance(raw, str) and raw:
+        return Secret(raw)
     is_text = isinstance(raw, str)
     try:
         if is_text and setting in {"servers", "http_response_headers"}:
@@ -350,6 +371,8 @@ def _convert(source: str, setting: str, raw: object) -> Any:
 
 def _shown(setting: str, value: object) -> str:
     text = f'"{value}"' if isinstance(value, str) else str(value)
+    if setting in SECRET_SETTINGS and value:
+        text = "<redacted>"
     return f"{setting} = {text if len(text) <= 80 else text[:77] + '...'}"
 
 
@@ -395,8 +418,9 @@ def check_config(
         _check_times(config)
         _check_limits(config)
         _check_headers(config.http_response_headers)
+        _check_tls(config)
         _check_address("http", config.http)
-        _check_peer_address("peer", config.peer)
+        _check_peer_address(config, "peer", config.peer)
         _check_servers(config)
     except _UnfitError as complaint:
         source = (sources or {}).get(complaint.setting, file_name)
@@ -454,16 +478,22 @@ def _check_address(setting: str, address: str) -> tuple[str, int]:
         raise _UnfitError(setting, address, str(error)) from error
 
 
-def _check_peer_address(setting: str, address: str) -> int:
-    """Servers do not prove to each other who they are, so no stranger may reach them."""
+def _check_tls(config: ServerConfig) -> None:
+    if unfit := find_unfit(config, region=config.region):
+        setting, rule = unfit
+        raise _UnfitError(setting, getattr(config, setting), rule)
+
+
+def _check_peer_address(config: ServerConfig, setting: str, address: str) -> int:
+    """Where servers do not prove who they are, no stranger may reach them."""
     host, port = _check_address(setting, address)
-    if not _is_loopback(host):
+    if not config.has_peer_tls and not _is_loopback(host):
         raise _UnfitError(
             setting,
             address,
             "servers listen for each other on the loopback interface only "
-            "(127.0.0.0/8, [::1] or localhost), because they do not authenticate "
-            "each other",
+            "(127.0.0.0/8, [::1] or localhost) unless they prove who they are: set "
+            "cluster_key_file, or peer_tls_cert, peer_tls_key and peer_tls_ca",
         )
     return port
 
@@ -482,7 +512,7 @@ def _check_servers(config: ServerConfig) -> None:
     if not servers:
         return
     for entry in servers:
-        _check_entry(entry)
+        _check_entry(config, entry)
     for part in ("name", "peer", "http"):
         values = [getattr(entry, part) for entry in servers]
         twice = sorted({value for value in values if values.count(value) > 1})
@@ -498,14 +528,14 @@ def _check_servers(config: ServerConfig) -> None:
     _check_own_entry(config)
 
 
-def _check_entry(entry: ServerEntry) -> None:
+def _check_entry(config: ServerConfig, entry: ServerEntry) -> None:
     try:
         msgspec.convert(entry.name, SETTINGS["name"].type)
     except msgspec.ValidationError:
         raise _UnfitError(
             "servers", entry.name, f"a server's name must be {_NAME_RULE}"
         ) from None
-    peer_port = _check_peer_address("servers", entry.peer)
+    peer_port = _check_peer_address(config, "servers", entry.peer)
     _, http_port = _check_address("servers", entry.http)
     if peer_port == 0 or http_port == 0:
         raise _UnfitError(

@@ -25,6 +25,17 @@ THREE = [
     {"name": f"s{n}", "peer": f"127.0.0.1:{n}7", "http": f"127.0.0.1:{n}6"}
     for n in (1, 2, 3)
 ]
+KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+OTHER_KEY = "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
+NEEDED_BESIDE = {
+    "peer_tls_cert": ["peer_tls_key", "peer_tls_ca"],
+    "peer_tls_key": ["peer_tls_cert", "peer_tls_ca"],
+    "peer_tls_ca": ["peer_tls_cert", "peer_tls_key"],
+    "http_tls_cert": ["http_tls_key"],
+    "http_tls_key": ["http_tls_cert"],
+    "http_tls_client_ca": ["http_tls_cert", "http_tls_key"],
+    "http_tls_verify_client": ["http_tls_client_ca", "http_tls_cert", "http_tls_key"],
+}
 
 
 def write(directory: Path, text: str) -> Path:
@@ -74,18 +85,24 @@ def test_every_setting_can_be_set_by_the_environment(setting):
         "blocking_wait_s_max": "301",
         "election_timeout_s_min": "0.5",
         "election_timeout_s_max": "3.5",
+        "cluster_keys": f"{KEY} {OTHER_KEY}",
+        "http_tls_verify_client": "true",
     }
     default = getattr(ServerConfig(), setting)
     text = samples.get(setting)
     if text is None:
         text = default + "x" if isinstance(default, str) else str(default - 1)
 
-    config = load_config(None, {environment_name(setting): text}, {})
+    beside = dict.fromkeys(NEEDED_BESIDE.get(setting, ()), "file")
+    environment = {environment_name(name): value for name, value in beside.items()}
+
+    config = load_config(None, {environment_name(setting): text, **environment}, {})
 
     assert getattr(config, setting) != default
     if setting not in {"servers", "http"}:
         others = {name: getattr(config, name) for name in SETTINGS if name != setting}
-        assert others == {name: getattr(ServerConfig(), name) for name in others}
+        defaults = {name: getattr(ServerConfig(), name) for name in others}
+        assert others == defaults | beside
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -313,7 +330,10 @@ def test_what_is_no_address_is_refused(address):
 
 def test_defaults_are_within_their_own_bounds():
     for name, field in SETTINGS.items():
-        msgspec.convert(msgspec.to_builtins(getattr(ServerConfig(), name)), field.type)
+        default = getattr(ServerConfig(), name)
+        # What is not set has no bounds to be within.
+        if default or default == 0:
+            msgspec.convert(msgspec.to_builtins(default), field.type)
 
 
 def test_the_page_of_settings_lists_exactly_these():
@@ -348,3 +368,67 @@ def test_the_examples_on_the_page_are_good(tmp_path):
     ]
 
     assert names == ["server1", "server1"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cluster_key_file": "key"},
+        {"peer_tls_cert": "cert", "peer_tls_key": "key", "peer_tls_ca": "ca"},
+    ],
+)
+def test_servers_that_prove_who_they_are_may_listen_anywhere(settings):
+    servers = [
+        {"name": f"s{n}", "peer": f"10.0.0.{n}:4647", "http": f"10.0.0.{n}:4646"}
+        for n in (1, 2, 3)
+    ]
+
+    config = load_config(None, cluster(servers), settings)
+
+    assert config.peer == "10.0.0.1:4647"
+    assert config.has_peer_tls
+
+
+@pytest.mark.parametrize(
+    ("settings", "source"),
+    [
+        ({"http_tls_key": "key"}, "flag -http-tls-key: http_tls_key"),
+        ({"region": "eu.west", "cluster_key_file": "key"}, "flag -region: region"),
+    ],
+)
+def test_tls_settings_that_do_not_fit_are_named_with_their_source(settings, source):
+    assert complaint(overrides=settings).startswith(source)
+
+
+def test_a_secret_is_taken_from_the_environment_alone(tmp_path):
+    text = f"cluster_keys = {KEY!r}"
+    refusal = (
+        "cluster_keys: a secret is set by NODESTATE_CLUSTER_KEYS in the environment"
+    )
+
+    for message in (
+        complaint(write(tmp_path, text)),
+        complaint(overrides={"cluster_keys": KEY}),
+    ):
+        assert refusal in message
+        assert KEY not in message
+    config = load_config(None, {"NODESTATE_CLUSTER_KEYS": KEY}, {})
+    assert config.cluster_keys.reveal() == KEY
+
+
+@pytest.mark.parametrize("text", [KEY[:-2], f"{KEY} {KEY}", "x" * 44])
+def test_a_secret_is_not_shown_even_if_it_is_none(text):
+    message = complaint(None, {"NODESTATE_CLUSTER_KEYS": text})
+
+    assert message.startswith("environment NODESTATE_CLUSTER_KEYS: cluster_keys = ")
+    assert text not in message
+    assert KEY[:20] not in message
+
+
+def test_a_shown_configuration_has_no_secret():
+    config = load_config(None, {"NODESTATE_CLUSTER_KEYS": KEY}, {})
+
+    assert KEY not in repr(config)
+    assert "<redacted>" in repr(config)
+    with pytest.raises(TypeError):
+        msgspec.json.encode(config)

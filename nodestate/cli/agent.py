@@ -13,6 +13,7 @@ from nodestate.config import (
     load_config,
 )
 from nodestate.errors import ConfigError
+from nodestate.tls_settings import SECRET_SETTINGS
 
 DEV_PORT_DEFAULT = 4646
 
@@ -21,7 +22,7 @@ def _declare(flags: Flags) -> None:
     flags.value("config", "<file>", "TOML file with the settings")
     flags.switch("dev", "one server, alone, whose data is gone when it ends")
     flags.value("port", "<n>", "with -dev: HTTP port, 0 for a free one", kind=int)
-    for setting in SETTINGS:
+    for setting in (name for name in SETTINGS if name not in SECRET_SETTINGS):
         flags.value(setting.replace("_", "-"), "<value>", description(setting))
     flags.arguments("")
 

@@ -7,6 +7,7 @@ import pytest
 from nodestate.cli import agent
 from nodestate.config import SETTINGS, ServerConfig
 from nodestate.errors import ConfigError
+from nodestate.tls_settings import SECRET_SETTINGS
 from tests.cli.conftest import Ran, run_command
 
 
@@ -135,5 +136,12 @@ def test_what_cannot_be_run_is_refused(server, words, code, text):
 def test_every_setting_is_a_flag():
     text = agent_run("-h").out
 
-    for setting in SETTINGS:
+    for setting in SETTINGS.keys() - SECRET_SETTINGS:
         assert f"  -{setting.replace('_', '-')} <value>" in text
+
+
+def test_a_secret_is_no_flag():
+    ran = agent_run("-cluster-keys", "x")
+
+    assert ran.code == 2
+    assert "flag provided but not defined: -cluster-keys" in ran.err
