@@ -36,6 +36,10 @@ class SnapshotError(NodestateError):
     """A snapshot cannot be written or cannot be trusted."""
 
 
+class StateDisagreementError(NodestateError):
+    """This server's state is not what a majority's is; it must not go on serving it."""
+
+
 class FormationError(NodestateError):
     """The server may not be part of the cluster that it found."""
 
