@@ -110,6 +110,7 @@ class Server:
                 view=self.replica,
                 leadership=self.replica,
                 leader_calls=self.replica,
+                admin=self.replica,
                 watch=self._watch,
                 clock=clock,
                 ids=ids,

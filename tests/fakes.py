@@ -10,12 +10,19 @@ import heapq
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from nodestate.errors import NoLeaderError
+from nodestate.errors import NoLeaderError, RequestError
 from nodestate.fsm import machine
 from nodestate.fsm.state import State
 from nodestate.model.command import Command
 from nodestate.model.outcome import Outcome
-from nodestate.ports import LeadershipStatus, Role, ServerAddress
+from nodestate.ports import (
+    LeadershipStatus,
+    Member,
+    Membership,
+    Role,
+    SavedSnapshot,
+    ServerAddress,
+)
 from nodestate.watch import Watch
 
 START_NS: Final = 1_700_000_000_000_000_000
@@ -296,6 +303,106 @@ class FakeLeaderCalls:
 
     def answer_with(self, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
         self._answer = answer
+
+
+class FakeAdmin:
+    """A cluster whose members are those of the fake leadership; changes are done at once.
+
+    `learners` are ids without a vote. `errors` are raised by the next calls, one each,
+    nothing done. A snapshot is `snapshot_bytes`; `read_errors` are raised while it is
+    read. While `gate` is clear, saving one waits for it.
+    """
+
+    def __init__(self, replica: FakeReplica, leadership: FakeLeadership) -> None:
+        self.replica = replica
+        self.leadership = leadership
+        self.index = 1
+        self.learners: set[str] = set()
+        self.errors: list[Exception] = []
+        self.read_errors: list[Exception] = []
+        self.snapshot_bytes = b""
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def membership(self) -> Membership:
+        leader_id = self.leadership.leader_id
+        return Membership(
+            index=self.index,
+            members=tuple(
+                Member(
+                    server_id=server.server_id,
+                    incarnation="",
+                    peer_address=server.peer_address,
+                    http_address=server.http_address,
+                    is_voter=server.server_id not in self.learners,
+                    is_leader=server.server_id == leader_id,
+                )
+                for server in self.leadership.addresses
+            ),
+        )
+
+    async def add_server(self, server: ServerAddress, *, deadline_s: float) -> int:
+        self._check(deadline_s)
+        others = self._without(server.server_id)
+        if len(others) == len(self.leadership.addresses):
+            self.learners.add(server.server_id)
+        servers = sorted([*others, server], key=lambda one: one.server_id)
+        return self._change(servers)
+
+    async def remove_server(self, server_id: str, *, deadline_s: float) -> int:
+        self._check(deadline_s)
+        others = self._without(server_id)
+        if len(others) == len(self.leadership.addresses):
+            raise RequestError(f"{server_id} is not a member")
+        self.learners.discard(server_id)
+        return self._change(others)
+
+    async def transfer_leadership(
+        self, server_id: str | None, *, deadline_s: float
+    ) -> str:
+        self._check(deadline_s)
+        leader_id = self.leadership.leader_id
+        voters = [one.server_id for one in self.membership().members if one.is_voter]
+        others = [voter for voter in voters if voter != leader_id]
+        chosen = server_id or next(iter(others), None)
+        if chosen not in voters:
+            raise RequestError(f"{chosen} has no vote")
+        self.leadership.lose(chosen)
+        return chosen
+
+    async def save_snapshot(self, *, deadline_s: float) -> SavedSnapshot:
+        await self.gate.wait()
+        self._check(deadline_s)
+        index = self.replica.applied_index()
+        return SavedSnapshot(
+            index=index,
+            term=self.leadership.term,
+            name=f"{index}.snapshot",
+            byte_count=len(self.snapshot_bytes),
+        )
+
+    async def read_snapshot(
+        self, snapshot: SavedSnapshot, offset: int, length: int
+    ) -> bytes:
+        if self.read_errors:
+            raise self.read_errors.pop(0)
+        return self.snapshot_bytes[offset : offset + length]
+
+    def _check(self, deadline_s: float) -> None:
+        assert deadline_s > 0
+        if self.errors:
+            raise self.errors.pop(0)
+        if self.leadership.leader_id is None:
+            raise NoLeaderError("No cluster leader")
+
+    def _without(self, server_id: str) -> list[ServerAddress]:
+        servers = self.leadership.addresses
+        return [server for server in servers if server.server_id != server_id]
+
+    def _change(self, servers: Sequence[ServerAddress]) -> int:
+        self.leadership.addresses = servers
+        self.index += 1
+        return self.index
 
 
 class FakeCounter:

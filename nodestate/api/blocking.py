@@ -59,7 +59,7 @@ async def wait_until_fresh(call: Call, options: ReadOptions) -> None:
         return
     services = call.services
     if options.is_consistent:
-        await _wait_until_linearizable(services, deadline_s=call.remaining_s())
+        await wait_until_linearizable(services, deadline_s=call.remaining_s())
         return
     while not is_fresh(services):
         if call.is_out_of_time():
@@ -67,7 +67,8 @@ async def wait_until_fresh(call: Call, options: ReadOptions) -> None:
         await services.clock.sleep(min(FRESHNESS_POLL_S, call.remaining_s()))
 
 
-async def _wait_until_linearizable(services: Services, *, deadline_s: float) -> None:
+async def wait_until_linearizable(services: Services, *, deadline_s: float) -> None:
+    """Return when the replica shows every write acknowledged so far, else `NoLeaderError`."""
     try:
         await services.view.wait_until_linearizable(deadline_s=deadline_s)
     except OutcomeUnknownError:
@@ -112,7 +113,7 @@ async def wait_until_past(
     if options.is_consistent:
         # What the request may take was meant for its answer, not for its wait.
         deadline_s = services.config.propose_timeout_s
-        await _wait_until_linearizable(services, deadline_s=deadline_s)
+        await wait_until_linearizable(services, deadline_s=deadline_s)
 
 
 async def _wait_for_change(

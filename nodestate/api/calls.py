@@ -1,5 +1,6 @@
 """What a handler is given: one request, and the services that answer it."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, TypeVar
 
@@ -21,7 +22,13 @@ from nodestate.model.command import Command
 from nodestate.model.node import NodeKey
 from nodestate.model.node_id import node_key
 from nodestate.model.outcome import Accepted, Refused
-from nodestate.ports import LeaderCalls, Leadership, Proposer, StateView
+from nodestate.ports import (
+    ClusterAdmin,
+    LeaderCalls,
+    Leadership,
+    Proposer,
+    StateView,
+)
 from nodestate.telemetry import MetricsRegistry
 from nodestate.watch import Watch
 
@@ -35,18 +42,23 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Dependencies(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that this room uses; `server.py` puts it together."""
+    """Everything that this room uses; `server.py` puts it together.
+
+    `complaints` are asked for this server's health: each returns what is wrong, or "".
+    """
 
     config: ServerConfig
     proposer: Proposer
     view: StateView
     leadership: Leadership
     leader_calls: LeaderCalls
+    admin: ClusterAdmin
     watch: Watch
     clock: Clock
     ids: IdSource
     metrics: MetricsRegistry
     logger: FilteringBoundLogger
+    complaints: tuple[Callable[[], str], ...] = ()
 
 
 class Services:
@@ -58,16 +70,19 @@ class Services:
         self.view = dependencies.view
         self.leadership = dependencies.leadership
         self.leader_calls = dependencies.leader_calls
+        self.admin = dependencies.admin
         self.watch = dependencies.watch
         self.clock = dependencies.clock
         self.ids = dependencies.ids
         self.metrics = dependencies.metrics
         self.logger = dependencies.logger
+        self.complaints = dependencies.complaints
         self.bare_read = parameters.bare_read(dependencies.config)
         self.nodes = NodeCache()
         self.lists = ListCache(dependencies.clock)
         self.waiting_count = 0
         self.writing_count = 0
+        self.snapshot_count = 0
         self.is_stopping = False
 
     def stop(self) -> None:

@@ -6,6 +6,7 @@ on a thread, because zlib lets go of the interpreter meanwhile.
 
 import asyncio
 import zlib
+from collections.abc import AsyncIterator
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -23,6 +24,7 @@ _GZIP_FRAME: Final = 31  # zlib's wbits for a gzip header and trailer
 
 JSON_TYPE: Final = b"Content-Type: application/json\r\n"
 TEXT_TYPE: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
+BYTES_TYPE: Final = b"Content-Type: application/octet-stream\r\n"
 VARY: Final = b"Vary: Accept-Encoding\r\n"
 _GZIPPED: Final = b"Content-Encoding: gzip\r\n"
 _STATUS_LINES: Final = {
@@ -59,6 +61,9 @@ def _gzip(plain: bytes) -> bytes:
     return zlib.compress(plain, GZIP_LEVEL, _GZIP_FRAME)
 
 
+NO_BODY: Final = Body(b"")
+
+
 class Reply:
     """What a handler answers: a status, header lines of its own, and a body."""
 
@@ -71,6 +76,19 @@ class Reply:
         self.headers = headers
         self.body = body
         self.closes = closes
+
+
+class StreamReply(Reply):
+    """An answer whose body is made while it is sent, and is sent as it is."""
+
+    __slots__ = ("length", "pieces")
+
+    def __init__(
+        self, status: int, headers: bytes, length: int, pieces: AsyncIterator[bytes]
+    ) -> None:
+        super().__init__(status, headers, NO_BODY)
+        self.length = length
+        self.pieces = pieces
 
 
 class Sent:
@@ -119,28 +137,16 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 async def send(request: web.BaseRequest, reply: Reply, *, now_s: int) -> Sent:
     """Write the answer; raise `ConnectionResetError` if nobody is there to read it."""
+    if isinstance(reply, StreamReply):
+        return await _send_stream(request, reply, now_s=now_s)
     content = reply.body.plain
     encoding = b""
     accepted = request.headers.get(ACCEPT_ENCODING)
     if accepted is not None and content and accepts_gzip(accepted):
         content = await reply.body.gzipped()
         encoding = _GZIPPED
-    keeps_alive = request.keep_alive and not reply.closes
-    connection = b"" if keeps_alive else b"Connection: close\r\n"
-    if keeps_alive and request.version == HttpVersion10:
-        connection = b"Connection: keep-alive\r\n"
-    head = b"%b%b%b%bContent-Length: %d\r\n%b%b\r\n" % (
-        _STATUS_LINES[reply.status],
-        reply.headers,
-        encoding,
-        VARY,
-        len(content),
-        _date_line(now_s),
-        connection,
-    )
-    transport = request.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client has gone")
+    head, keeps_alive = _head(request, reply, encoding, len(content), now_s)
+    transport = _open_transport(request)
     if request.method == "HEAD":
         transport.write(head)
     elif len(content) <= WRITE_SLICE_BYTES:
@@ -150,6 +156,57 @@ async def send(request: web.BaseRequest, reply: Reply, *, now_s: int) -> Sent:
         await _write_slices(request, transport, content)
     if request.protocol.writing_paused:
         await request.writer.drain()
+    return KEPT_ALIVE if keeps_alive else CLOSED
+
+
+def _head(
+    request: web.BaseRequest, reply: Reply, encoding: bytes, length: int, now_s: int
+) -> tuple[bytes, bool]:
+    """Return all that stands before the body, and whether the connection stays open."""
+    keeps_alive = request.keep_alive and not reply.closes
+    connection = b"" if keeps_alive else b"Connection: close\r\n"
+    if keeps_alive and request.version == HttpVersion10:
+        connection = b"Connection: keep-alive\r\n"
+    head = b"%b%b%b%bContent-Length: %d\r\n%b%b\r\n" % (
+        _STATUS_LINES[reply.status],
+        reply.headers,
+        encoding,
+        VARY,
+        length,
+        _date_line(now_s),
+        connection,
+    )
+    return head, keeps_alive
+
+
+def _open_transport(request: web.BaseRequest) -> asyncio.Transport:
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client has gone")
+    return transport
+
+
+async def _send_stream(
+    request: web.BaseRequest, reply: StreamReply, *, now_s: int
+) -> Sent:
+    """Write the answer while its body is made; what cannot be made ends the connection.
+
+    The head has promised a length, so that a body cut short shows.
+    """
+    head, keeps_alive = _head(request, reply, b"", reply.length, now_s)
+    transport = _open_transport(request)
+    transport.write(head)
+    if request.method == "HEAD":
+        return KEPT_ALIVE if keeps_alive else CLOSED
+    sent_bytes = 0
+    try:
+        async for piece in reply.pieces:
+            _open_transport(request).write(piece)
+            sent_bytes += len(piece)
+            await request.writer.drain()
+    finally:
+        if sent_bytes != reply.length:
+            transport.abort()
     return KEPT_ALIVE if keeps_alive else CLOSED
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from nodestate.api import agent, allocations, metrics, nodes, status
+from nodestate.api import agent, allocations, metrics, nodes, operator, status
 from nodestate.api.calls import Call
 from nodestate.api.replies import Reply
 
@@ -14,10 +14,13 @@ Handler = Callable[[Call], Awaitable[Reply]]
 ID: Final = ":id"
 READS: Final = ("GET", "HEAD")
 WRITES: Final = ("POST", "PUT")
+DELETES: Final = ("DELETE",)
 
 NODE_READ: Final = "node:read"
 NODE_WRITE: Final = "node:write"
 NODE_SECRET: Final = "node secret"  # noqa: S105  the name of a permission
+OPERATOR_SNAPSHOT_SAVE: Final = "operator:snapshot-save"
+MANAGEMENT: Final = "management"
 OPEN: Final = "open"
 
 
@@ -36,7 +39,7 @@ class Route(msgspec.Struct, frozen=True):
     @property
     def is_write(self) -> bool:
         """Say whether it may change something."""
-        return self.methods is WRITES
+        return self.methods is not READS
 
 
 ROUTES: Final = (
@@ -79,6 +82,41 @@ ROUTES: Final = (
     Route(READS, "/v1/regions", "regions", status.list_regions, OPEN),
     Route(READS, "/v1/agent/health", "agent.health", status.read_health, OPEN),
     Route(READS, "/v1/agent/members", "agent.members", status.list_members, NODE_READ),
+    Route(
+        READS,
+        "/v1/operator/raft/configuration",
+        "operator.raft_configuration",
+        operator.read_configuration,
+        MANAGEMENT,
+    ),
+    Route(
+        DELETES,
+        "/v1/operator/raft/peer",
+        "operator.remove_peer",
+        operator.remove_peer,
+        MANAGEMENT,
+    ),
+    Route(
+        WRITES,
+        "/v1/operator/raft/peer",
+        "operator.add_peer",
+        operator.add_peer,
+        MANAGEMENT,
+    ),
+    Route(
+        WRITES,
+        "/v1/operator/raft/transfer-leadership",
+        "operator.transfer_leadership",
+        operator.transfer_leadership,
+        MANAGEMENT,
+    ),
+    Route(
+        READS,
+        "/v1/operator/snapshot",
+        "operator.save_snapshot",
+        operator.save_snapshot,
+        OPERATOR_SNAPSHOT_SAVE,
+    ),
     Route(READS, "/v1/metrics", "metrics", metrics.read_metrics, OPEN),
 )
 

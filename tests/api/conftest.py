@@ -27,6 +27,7 @@ from nodestate.model.question import (
 )
 from nodestate.telemetry import MetricsRegistry
 from tests.fakes import (
+    FakeAdmin,
     FakeClock,
     FakeLeaderCalls,
     FakeLeadership,
@@ -114,6 +115,7 @@ class Api:
     leadership: FakeLeadership
     proposer: FakeProposer
     leader_calls: FakeLeaderCalls
+    admin: FakeAdmin
     clock: CountingClock
     ids: SequentialIds
     metrics: MetricsRegistry
@@ -223,10 +225,13 @@ ApiFactory = Callable[..., Awaitable[Api]]
 
 
 @asynccontextmanager
-async def running_api(**settings: Any) -> AsyncIterator[Api]:
+async def running_api(
+    *, complaints: tuple[Callable[[], str], ...] = (), **settings: Any
+) -> AsyncIterator[Api]:
     """Serve over the fakes on a free port, as the leader, from an empty state."""
     replica, leadership = FakeReplica(), FakeLeadership()
     proposer, leader_calls = FakeProposer(replica, leadership), FakeLeaderCalls()
+    admin = FakeAdmin(replica, leadership)
     clock, ids, metrics = CountingClock(), SequentialIds(), MetricsRegistry()
     logs: list[Mapping[str, Any]] = []
     server = build_server(
@@ -236,11 +241,13 @@ async def running_api(**settings: Any) -> AsyncIterator[Api]:
             view=replica,
             leadership=leadership,
             leader_calls=leader_calls,
+            admin=admin,
             watch=replica.watch,
             clock=clock,
             ids=ids,
             metrics=metrics,
             logger=logger_into(logs),
+            complaints=complaints,
         )
     )
     loop = asyncio.get_running_loop()
@@ -251,6 +258,7 @@ async def running_api(**settings: Any) -> AsyncIterator[Api]:
         leadership,
         proposer,
         leader_calls,
+        admin,
         clock,
         ids,
         metrics,

@@ -22,6 +22,7 @@ METHODS: Final = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH")
 PARAMETERS: Final = (
     *("index", "wait", "prefix", "filter", "per_page", "next_token", "stale", "os"),
     *("consistent", "pretty", "resources", "region", "enable", "format", "type"),
+    *("id", "address", "http"),
 )
 BODIES: Final[tuple[dict[str, Any], ...]] = (
     {"Node": node_body()},

@@ -3,10 +3,12 @@
 import pytest
 
 from nodestate.api.routes import (
+    MANAGEMENT,
     NODE_READ,
     NODE_SECRET,
     NODE_WRITE,
     OPEN,
+    OPERATOR_SNAPSHOT_SAVE,
     READS,
     ROUTES,
     RouteTable,
@@ -77,10 +79,16 @@ def test_every_route_has_a_name_of_its_own_and_is_found():
 
 def test_every_route_says_who_may_use_it():
     for route in ROUTES:
-        assert route.permission in {NODE_READ, NODE_WRITE, NODE_SECRET, OPEN}
         assert route.is_write is (route.methods is not READS)
-        if route.is_write:
-            assert route.permission in {NODE_WRITE, NODE_SECRET}
+        writing = {NODE_WRITE, NODE_SECRET, MANAGEMENT}
+        reading = {NODE_READ, OPEN, MANAGEMENT, OPERATOR_SNAPSHOT_SAVE}
+        assert route.permission in (writing if route.is_write else reading)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_what_concerns_the_cluster_takes_an_operator(route):
+    if route.path.startswith("/v1/operator/"):
+        assert route.permission in {MANAGEMENT, OPERATOR_SNAPSHOT_SAVE}
 
 
 def test_what_is_allowed_is_sorted():
