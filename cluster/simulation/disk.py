@@ -23,13 +23,18 @@ async def _no_delay() -> None:
     await asyncio.sleep(0)
 
 
+def _tell_nobody(name: str, durable: bytearray) -> None:
+    del name, durable
+
+
 class MemoryDisk:
     """One server's data directory; it outlives the server that uses it.
 
     `delay` is awaited between a write and its sync, and wherever a real disk works on a
     thread. `failing` maps an action ("read", "write", "sync", "create", "remove") to the
     `errno` it fails with for as long as it is there. `bytes_free` bounds what can still
-    be created.
+    be created. `on_sync` is told the name and the durable bytes after each sync of a file
+    that is written in place.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class MemoryDisk:
     ) -> None:
         self.page_bytes = page_bytes
         self.delay = delay
+        self.on_sync: Callable[[str, bytearray], None] = _tell_nobody
         self.failing: dict[str, int] = {}
         self.bytes_free: int | None = None
         self.sync_count = 0
@@ -242,6 +248,7 @@ class MemoryFile:
             raise
         self._disk.sync_count += 1
         self._content.sync(self._disk.page_bytes)
+        self._disk.on_sync(self._name, self._content.durable)
 
     def _check(self, action: str) -> None:
         self._disk.check_power(self._power_cycle)
