@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple, assert_never
 
-from nodestate.fsm import drains, nodes
+from nodestate.fsm import drains, nodes, requests
 from nodestate.fsm.evaluations import Cause, evolve_evaluation_created
 from nodestate.fsm.state import EVALUATIONS, NODES, State
 from nodestate.model.command import (
@@ -29,6 +29,7 @@ from nodestate.model.event import (
 )
 from nodestate.model.node import NodeStatus
 from nodestate.model.outcome import Accepted, Outcome, Refused, RegistrationResult
+from nodestate.model.request import Request
 
 WatchKey = tuple[str, ...]
 _NODES_KEY: Final = (NODES,)
@@ -36,15 +37,51 @@ _EVALUATIONS_KEY: Final = (EVALUATIONS,)
 
 
 class Applied(NamedTuple):
-    """What an entry did: the proposer's outcome, what followed, which keys it touched."""
+    """What an entry did: the proposer's outcome, what followed, which keys it touched.
+
+    `is_repeat` says that the command was passed over, because of an earlier request.
+    """
 
     outcome: Outcome
     events: tuple[Event, ...]
     keys: tuple[WatchKey, ...]
+    is_repeat: bool = False
 
 
-def apply(state: State, index: int, command: Command) -> Applied:
-    """Apply one entry. Total: every command in every state has an outcome."""
+def apply(
+    state: State, index: int, command: Command, request: Request | None = None
+) -> Applied:
+    """Apply one entry. Total: every command in every state has an outcome.
+
+    A `request` that was applied before is not applied again: its first outcome comes
+    back, and nothing changes.
+    """
+    if request is None or request.floor == 0:
+        return _apply_command(state, index, command)
+    known = requests.decide_request(state, request)
+    if known is not None:
+        return Applied(known, (), (), is_repeat=True)
+    applied = _apply_under_key(state, index, command, request)
+    requests.evolve_request_answered(state, request, applied.outcome, index)
+    return applied
+
+
+def _apply_under_key(
+    state: State, index: int, command: Command, request: Request
+) -> Applied:
+    """Apply a new request, unless its caller asks for the second time."""
+    key = request.idempotency
+    if key is None:
+        return _apply_command(state, index, command)
+    known = requests.decide_key(state, key, command)
+    if known is not None:
+        return Applied(known, (), (), is_repeat=True)
+    applied = _apply_command(state, index, command)
+    requests.evolve_key_used(state, key, command, applied.outcome, index)
+    return applied
+
+
+def _apply_command(state: State, index: int, command: Command) -> Applied:
     if isinstance(command, RegisterNodes):
         return _apply_registrations(state, index, command)
     decided = _decide(state, command, index)

@@ -13,12 +13,33 @@ from nodestate.model.encoding import MSGPACK, msgpack_decoder
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.job import Job
 from nodestate.model.node import Node, NodeKey
+from nodestate.model.request import KeptKey, Remembered, Session
 
 FORMAT_VERSION: Final = 1
 
 
-class _Image(msgspec.Struct, frozen=True, kw_only=True):
-    """What a snapshot holds, each table sorted by key."""
+class _SessionRow(msgspec.Struct, frozen=True, array_like=True):
+    """A session; its outcomes sorted by sequence."""
+
+    server_id: str
+    boot_id: str
+    floor: int
+    last_index: int
+    outcomes: list[tuple[int, Remembered]]
+
+
+class _KeyRow(msgspec.Struct, frozen=True, array_like=True):
+    asked_by: str
+    key: str
+    kept: KeptKey
+
+
+class _Image(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a snapshot holds, each table sorted by key; keys of requests as they came.
+
+    Tables that came later are left out while they are empty: then the bytes are those
+    that an older server writes.
+    """
 
     version: int
     indexes: dict[str, int]
@@ -27,6 +48,8 @@ class _Image(msgspec.Struct, frozen=True, kw_only=True):
     jobs: list[Job]
     allocations: list[Allocation]
     evaluations: list[Evaluation]
+    sessions: list[_SessionRow] = []
+    idempotency_keys: list[_KeyRow] = []
 
 
 _DECODER: Final = msgpack_decoder(_Image)
@@ -43,6 +66,18 @@ def encode_state(state: State) -> bytes:
             jobs=[job for _, job in sorted(state.jobs.items())],
             allocations=[item for _, item in sorted(state.allocations.items())],
             evaluations=[item for _, item in sorted(state.evaluations.items())],
+            sessions=[
+                _SessionRow(
+                    *id_,
+                    session.floor,
+                    session.last_index,
+                    sorted(session.outcomes.items()),
+                )
+                for id_, session in sorted(state.sessions.items())
+            ],
+            idempotency_keys=[
+                _KeyRow(*id_, kept) for id_, kept in state.idempotency_keys.items()
+            ],
         )
     )
 
@@ -69,6 +104,12 @@ def decode_state(content: bytes) -> State:
         state.put_allocation(allocation)
     for evaluation in image.evaluations:
         state.evaluations[evaluation.id] = evaluation
+    for row in image.sessions:
+        state.sessions[row.server_id, row.boot_id] = Session(
+            row.floor, row.last_index, dict(row.outcomes)
+        )
+    for keyed in image.idempotency_keys:
+        state.idempotency_keys[keyed.asked_by, keyed.key] = keyed.kept
     return state
 
 

@@ -1,6 +1,7 @@
 """The tables, their secondary indexes, and the index at which each last changed."""
 
 from bisect import bisect_left, insort
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
@@ -8,6 +9,7 @@ from nodestate.model.allocation import Allocation
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.job import Job, JobKey
 from nodestate.model.node import Node, NodeKey
+from nodestate.model.request import KeptKey, KeyId, Session, SessionId
 
 NODES: Final = "nodes"
 ALLOCATIONS: Final = "allocations"
@@ -28,11 +30,13 @@ class State:
         "allocations_by_node",
         "draining_keys",
         "evaluations",
+        "idempotency_keys",
         "indexes",
         "jobs",
         "node_keys",
         "node_secrets",
         "nodes",
+        "sessions",
     )
 
     def __init__(self) -> None:
@@ -44,6 +48,8 @@ class State:
         self.allocations: dict[str, Allocation] = {}
         self.allocations_by_node: dict[NodeKey, dict[str, None]] = {}
         self.evaluations: dict[str, Evaluation] = {}
+        self.sessions: dict[SessionId, Session] = {}
+        self.idempotency_keys: OrderedDict[KeyId, KeptKey] = OrderedDict()  # as applied
         self.indexes: dict[str, int] = dict.fromkeys(TABLES, 0)
 
     def node(self, key: NodeKey) -> Node | None:

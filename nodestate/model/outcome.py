@@ -13,6 +13,8 @@ class RefusalCode(StrEnum):
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
+    KEY_REUSED = "key_reused"
+    STALE_REQUEST = "stale_request"
 
 
 NODE_NOT_FOUND: Final = "node not found"
@@ -22,16 +24,23 @@ ELIGIBLE_WHILE_DRAINING: Final = (
 )
 NODE_SECRET_MISMATCH: Final = "node secret ID does not match"  # noqa: S105  a text
 REGISTER_SECRET_MISMATCH: Final = "node secret ID does not match. Not registering node."  # noqa: S105  a text
+KEY_REUSED: Final = (
+    "Idempotency-Key was used for another request: a new request needs a new key"
+)
+STALE_REQUEST: Final = "request id is no longer remembered"
 
 
-class Refused(msgspec.Struct, frozen=True, gc=False, tag="refused"):
-    """Nothing changed, and why."""
+class Refused(msgspec.Struct, frozen=True, gc=False, tag="refused", omit_defaults=True):
+    """Nothing changed, and why. `is_replayed` is as for `Accepted`."""
 
     code: RefusalCode
     reason: str
+    is_replayed: bool = False
 
 
-class RegistrationResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class RegistrationResult(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True
+):
     """What became of one node of a registration: accepted, or refused with a reason."""
 
     node_id: str
@@ -41,11 +50,20 @@ class RegistrationResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     is_down: bool = False  # registered as down: it gets no TTL
 
 
-class Accepted(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="accepted"):
+class Accepted(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    kw_only=True,
+    tag="accepted",
+    omit_defaults=True,
+):
     """Applied. `index` is the entry's, or 0 when it changed nothing.
 
     `node_count` is the number of registered nodes after the entry. Evaluations are made
     by the entry itself, so `eval_create_index` is `index` wherever there are any.
+    `is_replayed` says that the entry was not applied: this is what was told to an earlier
+    one with the same idempotency key.
     """
 
     index: int = 0
@@ -53,6 +71,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="accepte
     eval_ids: tuple[str, ...] = ()
     node_count: int = 0
     registrations: tuple[RegistrationResult, ...] = ()
+    is_replayed: bool = False
 
     @property
     def eval_create_index(self) -> int:

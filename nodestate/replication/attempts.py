@@ -8,7 +8,7 @@ import asyncio
 from typing import Final, NamedTuple
 
 from nodestate.model.outcome import Outcome
-from nodestate.replication.entries import Origin
+from nodestate.model.request import Origin
 from nodestate.replication.frames import ProposalReply
 
 

@@ -12,6 +12,7 @@ import msgspec
 from nodestate.errors import JournalError, RequestError
 from nodestate.model.command import Command
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
+from nodestate.model.request import IdempotencyKey, Origin, Request
 from nodestate.replication.configuration import Configuration
 from nodestate.replication.frames import Formation
 
@@ -24,21 +25,20 @@ CONFIGURATION: Final = 3
 BODY_BYTES_MAX: Final = (8 << 20) - (64 << 10)
 
 NOOP_BODY: Final = bytes([NOOP])
-
-
-class Origin(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Who proposed an entry: a server, since a certain start, its so-manieth proposal."""
-
-    server_id: str
-    boot_id: str
-    sequence: int
+CONFIGURATION_MARK: Final = bytes([CONFIGURATION])
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A command and who proposed it."""
+    """A command and whose request it is."""
 
     origin: Origin
     command: Command
+    floor: int = 0
+    idempotency: IdempotencyKey | None = None
+
+    def request(self) -> Request:
+        """Return what the state machine remembers the outcome under."""
+        return Request(self.origin, self.floor, self.idempotency)
 
 
 class Noop(msgspec.Struct, frozen=True, gc=False):
@@ -55,9 +55,16 @@ _formation_decoder: Final = msgpack_decoder(Formation)
 _configuration_decoder: Final = msgpack_decoder(Configuration)
 
 
-def encode_command(origin: Origin, command: Command) -> bytes:
+def encode_command(
+    origin: Origin,
+    command: Command,
+    *,
+    floor: int = 0,
+    idempotency: IdempotencyKey | None = None,
+) -> bytes:
     """Return the body of an entry that carries a command."""
-    return b"\x00" + MSGPACK.encode(Envelope(origin, command))
+    envelope = Envelope(origin, command, floor, idempotency)
+    return b"\x00" + MSGPACK.encode(envelope)
 
 
 def encode_barrier(origin: Origin) -> bytes:

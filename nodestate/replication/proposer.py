@@ -12,6 +12,7 @@ from nodestate.errors import NoLeaderError, OutcomeUnknownError
 from nodestate.fsm import machine
 from nodestate.model.command import Command
 from nodestate.model.outcome import Outcome
+from nodestate.model.request import Origin
 from nodestate.ports import Metrics
 from nodestate.replication import entries
 from nodestate.replication.attempts import (
@@ -22,7 +23,6 @@ from nodestate.replication.attempts import (
     Resolved,
 )
 from nodestate.replication.engine import NO_LEADER
-from nodestate.replication.entries import Origin
 from nodestate.replication.replica import Replica
 
 TOO_MANY_PROPOSALS: Final = "too many proposals in flight"

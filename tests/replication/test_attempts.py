@@ -3,6 +3,7 @@
 import asyncio
 
 from nodestate.model.outcome import Accepted
+from nodestate.model.request import Origin
 from nodestate.replication.attempts import (
     REPLACED,
     AttemptBook,
@@ -10,7 +11,6 @@ from nodestate.replication.attempts import (
     NotAppended,
     Resolved,
 )
-from nodestate.replication.entries import Origin
 from nodestate.replication.frames import ProposalReply
 
 RESOLVED = Resolved(7, Accepted(index=7))

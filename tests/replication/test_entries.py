@@ -4,9 +4,11 @@ import pytest
 
 from nodestate.errors import JournalError, RequestError
 from nodestate.model.command import PurgeNodes
+from nodestate.model.encoding import MSGPACK
 from nodestate.model.node import NodeKey
+from nodestate.model.request import IdempotencyKey, Origin, Request
 from nodestate.replication import entries
-from nodestate.replication.entries import Envelope, Noop, Origin
+from nodestate.replication.entries import Envelope, Noop
 from nodestate.replication.frames import Formation
 
 ORIGIN = Origin("A", "boot", 7)
@@ -22,6 +24,26 @@ def test_a_body_comes_back_as_it_was():
     assert entries.decode_body(entries.NOOP_BODY) == Noop(None)
     assert entries.decode_body(entries.encode_barrier(ORIGIN)) == Noop(ORIGIN)
     assert entries.decode_body(entries.encode_formation(formation)) == formation
+
+
+def test_a_body_says_whose_request_it_is():
+    key = IdempotencyKey("k", bytes(32))
+
+    body = entries.encode_command(ORIGIN, COMMAND, floor=5, idempotency=key)
+
+    envelope = entries.decode_body(body)
+    assert isinstance(envelope, Envelope)
+    assert envelope.request() == Request(ORIGIN, 5, key)
+
+
+def test_an_entry_from_before_requests_were_remembered_is_read():
+    body = b"\x00" + MSGPACK.encode([ORIGIN, COMMAND])
+
+    envelope = entries.decode_body(body)
+
+    assert isinstance(envelope, Envelope)
+    assert envelope.command == COMMAND
+    assert envelope.request() == Request(ORIGIN)
 
 
 @pytest.mark.parametrize("body", [b"", b"\x03", b"\xff", b"\x00", b"\x02", b"\x01\xc0"])
