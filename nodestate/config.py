@@ -120,6 +120,37 @@ class ServerConfig(TlsSettings, frozen=True, kw_only=True, forbid_unknown_fields
     segment_bytes: Annotated[
         int, _number("size of one file of the journal", ge=64 << 10, le=1 << 30)
     ] = 16 << 20
+    snapshot_entries: Annotated[
+        int,
+        _number("write a snapshot after so many entries", ge=10, le=1_000_000_000),
+    ] = 100_000
+    snapshot_bytes: Annotated[
+        int, _number("or after so many bytes of entries", ge=64 << 10, le=1 << 40)
+    ] = 64 << 20
+    snapshot_tail_entries: Annotated[
+        int,
+        _number(
+            "entries kept behind a snapshot, for followers a little behind",
+            ge=1,
+            le=1_000_000_000,
+        ),
+    ] = 10_000
+    snapshot_bytes_per_s_max: Annotated[
+        int,
+        _number(
+            "at most so much of a snapshot goes to one follower in a second",
+            ge=64 << 10,
+            le=1 << 40,
+        ),
+    ] = 64 << 20
+    digest_entries: Annotated[
+        int,
+        _number(
+            "servers compare their states every so many entries",
+            ge=10,
+            le=1_000_000_000,
+        ),
+    ] = 10_000
     # reads and writes
     propose_timeout_s: Annotated[
         float,
