@@ -135,7 +135,7 @@ class ServerConfig(TlsSettings, frozen=True, kw_only=True, forbid_unknown_fields
             le=1_000_000_000,
         ),
     ] = 10_000
-    snapshot_bytes_per_s_max: Annotated[
+    snapshot_bytes_per_second_max: Annotated[
         int,
         _number(
             "at most so much of a snapshot goes to one follower in a second",
