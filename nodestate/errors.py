@@ -48,6 +48,10 @@ class FrameError(NodestateError):
     """Bytes from a peer that are no frame."""
 
 
+class PeerRefusedError(NodestateError):
+    """Who is at the other end of a connection is no server of this cluster."""
+
+
 class ResponseError(NodestateError):
     """A server's answer was an error: its status and its text."""
 
