@@ -5,8 +5,10 @@ what was asked once is sent once, so that whoever keeps a history knows what may
 happened. Every request has a deadline.
 """
 
+import base64
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -15,25 +17,47 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from nodestate.answers import (
+    Allocation,
+    BatchRegistered,
+    DrainSpec,
+    Health,
+    Indexed,
+    LeadershipTransferred,
+    Members,
+    NodeStub,
+    RaftConfiguration,
+    ServerHealth,
+    SnapshotSent,
+    Written,
+)
 from nodestate.errors import (
     ConfigError,
+    NodestateError,
     OutcomeUnknownError,
     ResponseError,
     UnreachableError,
 )
 from nodestate.model.encoding import encode_json, from_json_value
-from nodestate.model.node import Driver, HostVolume, LastDrain, Node, Record
+from nodestate.model.node import Node
 
 DEFAULT_ADDRESS: Final = "http://127.0.0.1:4646"
 CONNECT_TIMEOUT_S: Final = 5.0
 REQUEST_TIMEOUT_S: Final = 10.0
 """For a request that does not wait; longer than a server takes to give up on a write."""
 
+STREAM_IDLE_S: Final = 120.0
+"""How long a snapshot may be under way without a byte; making one takes a while."""
+
 BLOCKING_WAIT_S_DEFAULT: Final = 300.0
 CONNECTIONS_MAX: Final = 100
 ERROR_TEXT_BYTES_MAX: Final = 4096
 _JITTER_PART: Final = 16  # a server adds up to a sixteenth to a wait
 _NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+_SNAPSHOT: Final = "/v1/operator/snapshot"
+_STREAM_TIMEOUT: Final = aiohttp.ClientTimeout(
+    total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=STREAM_IDLE_S
+)
 
 T = TypeVar("T")
 
@@ -62,139 +86,6 @@ class Read(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     known_leader: bool
     last_contact_ms: int
     next_token: str = ""
-
-
-class NodeStub(Record, frozen=True, kw_only=True):
-    """A node as the list shows it."""
-
-    id: str
-    name: str = ""
-    datacenter: str = ""
-    node_class: str = ""
-    node_pool: str = ""
-    address: str = ""
-    version: str = ""
-    drain: bool = False
-    scheduling_eligibility: str = ""
-    status: str = ""
-    status_description: str = ""
-    drivers: dict[str, Driver] | None = None
-    host_volumes: dict[str, HostVolume] | None = None
-    last_drain: LastDrain | None = None
-    attributes: dict[str, str] | None = None
-    create_index: int = 0
-    modify_index: int = 0
-
-
-class AllocationJob(Record, frozen=True, kw_only=True):
-    """What a client needs to know about an allocation's job."""
-
-    type: str = ""
-    version: int = 0
-
-
-class DesiredTransition(Record, frozen=True, kw_only=True):
-    """What a server wants to happen to an allocation."""
-
-    migrate: bool | None = None
-
-
-class AllocationResources(Record, frozen=True, kw_only=True):
-    """What an allocation takes."""
-
-    cpu: int = msgspec.field(name="CPU", default=0)
-    memory_mb: int = 0
-    disk_mb: int = 0
-
-
-class Allocation(Record, frozen=True, kw_only=True):
-    """An allocation of a node, as far as a client shows it."""
-
-    id: str
-    eval_id: str = ""
-    node_id: str = ""
-    job_id: str = ""
-    task_group: str = ""
-    job: AllocationJob | None = None
-    desired_status: str = ""
-    desired_transition: DesiredTransition | None = None
-    client_status: str = ""
-    resources: AllocationResources | None = None
-    create_time: int = 0
-    modify_time: int = 0
-    create_index: int = 0
-
-
-class DrainSpec(Record, frozen=True, kw_only=True):
-    """How to drain: a deadline in ns, 0 for none, below 0 to force at once."""
-
-    deadline: int = 0
-    ignore_system_jobs: bool = False
-
-
-class ServerInfo(Record, frozen=True, kw_only=True):
-    """A server as an agent is told of it."""
-
-    rpc_advertise_addr: str = msgspec.field(name="RPCAdvertiseAddr", default="")
-    datacenter: str = ""
-
-
-class Written(Record, frozen=True, kw_only=True):
-    """The answer to a write: index 0 if nothing changed; `heartbeat_ttl` in ns."""
-
-    index: int = 0
-    node_modify_index: int = 0
-    eval_create_index: int = 0
-    eval_ids: tuple[str, ...] | None = None
-    heartbeat_ttl: int = 0
-    num_nodes: int = 0
-    leader_rpc_addr: str = ""
-    servers: tuple[ServerInfo, ...] | None = None
-
-
-class Registered(Written, frozen=True, kw_only=True):
-    """What became of one node of a batch: `error` is empty if it was accepted."""
-
-    id: str = ""
-    error: str = ""
-
-
-class BatchRegistered(Record, frozen=True, kw_only=True):
-    """The answer to a batch registration, one result per node, in order."""
-
-    index: int = 0
-    results: tuple[Registered, ...] = ()
-
-
-class Member(Record, frozen=True, kw_only=True):
-    """A server of the cluster, as any of them sees it."""
-
-    name: str = ""
-    addr: str = ""
-    port: int = 0
-    status: str = ""
-    tags: dict[str, str] = msgspec.field(default_factory=dict)
-    protocol_cur: int = 0
-
-
-class Members(Record, frozen=True, kw_only=True):
-    """All servers of the cluster."""
-
-    server_name: str = ""
-    server_region: str = ""
-    server_dc: str = msgspec.field(name="ServerDC", default="")
-    members: tuple[Member, ...] | None = None
-
-
-class ServerHealth(msgspec.Struct, frozen=True):
-    """Whether a server can do its work, and why not."""
-
-    ok: bool
-    message: str
-
-
-class _Health(msgspec.Struct, frozen=True):
-    server: ServerHealth
 
 
 class _Reply(msgspec.Struct, frozen=True):
@@ -332,7 +223,72 @@ class Client:
         reply = await self._send("GET", "/v1/agent/health", {"type": "server"})
         if reply.status not in {200, 500}:
             raise _error(reply)
-        return _decoded(reply, _Health).server
+        return _decoded(reply, Health).server
+
+    async def raft_configuration(self, *, stale: bool = False) -> RaftConfiguration:
+        """Return the members; with `stale` as the server knows them, leader or not."""
+        path = "/v1/operator/raft/configuration"
+        query = Query(stale=stale)
+        return (await self._read(path, RaftConfiguration, query)).value
+
+    async def add_peer(self, server_id: str, *, address: str, http: str) -> int:
+        """Add a server without a vote, or change its addresses; return the index."""
+        parameters = {"id": server_id, "address": address, "http": http}
+        reply = await self._change("POST", "/v1/operator/raft/peer", parameters)
+        return _decoded(reply, Indexed).index
+
+    async def remove_peer(self, *, server_id: str = "", address: str = "") -> None:
+        """Remove a server from the cluster, named by either.
+
+        aiohttp sends a DELETE once more if the connection breaks. That removes nothing
+        else, but the server may say then that there is no such peer: it is gone.
+        """
+        parameters = _present(id=server_id, address=address)
+        await self._change("DELETE", "/v1/operator/raft/peer", parameters)
+
+    async def transfer_leadership(
+        self, *, server_id: str = "", address: str = ""
+    ) -> LeadershipTransferred:
+        """Hand leadership to a voter, named by either; to whom fits best for neither."""
+        path = "/v1/operator/raft/transfer-leadership"
+        parameters = _present(id=server_id, address=address)
+        reply = await self._change("POST", path, parameters)
+        return _decoded(reply, LeadershipTransferred)
+
+    async def save_snapshot(
+        self, write: Callable[[bytes], object], *, stale: bool = False
+    ) -> SnapshotSent:
+        """Hand a snapshot to `write` as it arrives; return what it was.
+
+        `ResponseError` if it is not what the server's digest says: what was written is
+        to be thrown away then, as after any other error.
+        """
+        url = self._url(_SNAPSHOT, _query_parameters(Query(stale=stale)))
+        sha256, byte_count = hashlib.sha256(), 0
+        try:
+            async with self._opened().get(
+                url, timeout=_STREAM_TIMEOUT, allow_redirects=False
+            ) as response:
+                if response.status != 200:
+                    body = await response.read()
+                    raise _error(_Reply(response.status, response.headers, body))
+                async for piece in response.content.iter_any():
+                    write(piece)
+                    sha256.update(piece)
+                    byte_count += len(piece)
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise self._failure("GET", url, error, STREAM_IDLE_S) from error
+        said = response.headers.get("Digest", "")
+        if said != _digest_header(sha256.digest()):
+            raise ResponseError(
+                response.status,
+                f"the snapshot is not what the server says it is: {said or 'no digest'}",
+            )
+        return SnapshotSent(
+            index=int(response.headers.get("X-Nomad-Index", "0")),
+            byte_count=byte_count,
+            sha256=sha256.hexdigest(),
+        )
 
     async def agent(self) -> dict[str, Any]:
         """Return what the server says about itself: `config`, `member`, `stats`."""
@@ -380,6 +336,14 @@ class Client:
             raise _error(reply)
         return _decoded(reply, kind)
 
+    async def _change(
+        self, method: str, path: str, parameters: Mapping[str, str]
+    ) -> _Reply:
+        reply = await self._send(method, path, parameters)
+        if reply.status != 200:
+            raise _error(reply)
+        return reply
+
     async def _send(
         self,
         method: str,
@@ -389,25 +353,37 @@ class Client:
         body: bytes | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> _Reply:
-        if self._session is None:
-            raise RuntimeError("use the client as an asynchronous context")
-        query = urlencode({**self._everywhere, **parameters})
-        url = URL(f"{self.address}{path}?{query}".removesuffix("?"), encoded=True)
+        url = self._url(path, parameters)
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
         try:
-            async with self._session.request(
+            async with self._opened().request(
                 method, url, data=body, timeout=timeout, allow_redirects=False
             ) as response:
                 return _Reply(response.status, response.headers, await response.read())
-        except _NOT_SENT as error:
-            raise UnreachableError(_no_connection(self.address, error)) from error
         except (TimeoutError, aiohttp.ClientError) as error:
-            reason = str(error) or f"no answer within {timeout_s:g} s"
-            if method == "GET":
-                raise UnreachableError(f"{method} {url}: {reason}") from error
-            raise OutcomeUnknownError(
-                f"{method} {url}: {reason}; it may have happened all the same"
-            ) from error
+            raise self._failure(method, url, error, timeout_s) from error
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("use the client as an asynchronous context")
+        return self._session
+
+    def _url(self, path: str, parameters: Mapping[str, str]) -> URL:
+        query = urlencode({**self._everywhere, **parameters})
+        return URL(f"{self.address}{path}?{query}".removesuffix("?"), encoded=True)
+
+    def _failure(
+        self, method: str, url: URL, error: Exception, timeout_s: float
+    ) -> NodestateError:
+        """Return what it means that no answer came."""
+        if isinstance(error, _NOT_SENT):
+            return UnreachableError(_no_connection(self.address, error))
+        reason = str(error) or f"no answer within {timeout_s:g} s"
+        if method == "GET":
+            return UnreachableError(f"{method} {url}: {reason}")
+        return OutcomeUnknownError(
+            f"{method} {url}: {reason}; it may have happened all the same"
+        )
 
 
 def _base_address(address: str) -> str:
@@ -450,6 +426,10 @@ def _decoded(reply: _Reply, kind: type[T]) -> T:
         return msgspec.json.decode(reply.body, type=kind, dec_hook=from_json_value)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise ResponseError(reply.status, f"unexpected body: {error}") from error
+
+
+def _digest_header(sha256: bytes) -> str:
+    return f"sha-256={base64.b64encode(sha256).decode()}"
 
 
 def _error(reply: _Reply) -> ResponseError:

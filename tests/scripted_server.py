@@ -12,7 +12,7 @@ OTHER_ID = "f7476465-0000-c0de-26d0-e383c49be942"
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What to send back."""
+    """What to send back: text and bytes as they stand, all else as JSON."""
 
     body: Any = msgspec.field(default_factory=dict)
     status: int = 200
@@ -72,8 +72,11 @@ class ScriptedServer:
         headers = {"X-Nomad-Index": str(answer.index), **answer.headers}
         if isinstance(answer.body, str):
             return web.Response(text=answer.body, status=answer.status, headers=headers)
+        is_encoded = isinstance(answer.body, bytes)
         return web.Response(
-            body=msgspec.json.encode(answer.body), status=answer.status, headers=headers
+            body=answer.body if is_encoded else msgspec.json.encode(answer.body),
+            status=answer.status,
+            headers=headers,
         )
 
 

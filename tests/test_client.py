@@ -1,11 +1,14 @@
 """The client: what it sends, what it makes of an answer, and of none."""
 
 import asyncio
+import base64
+import hashlib
 import socket
 
 import pytest
 
-from nodestate.client import Client, DrainSpec, Query, ServerHealth
+from nodestate.answers import DrainSpec, ServerHealth
+from nodestate.client import Client, Query
 from nodestate.errors import (
     ConfigError,
     OutcomeUnknownError,
@@ -294,3 +297,46 @@ def test_what_is_no_address_is_refused(address):
 async def test_a_closed_client_says_so():
     with pytest.raises(RuntimeError, match="asynchronous context"):
         await Client().peers()
+
+
+# Operators
+
+PEER = "/v1/operator/raft/peer"
+SNAPSHOT = "/v1/operator/snapshot"
+
+
+async def test_a_removal_whose_answer_is_lost_may_have_happened(hanging_up):
+    address, asked = hanging_up
+    async with Client(address) as client:
+        with pytest.raises(OutcomeUnknownError, match="it may have happened"):
+            await client.remove_peer(server_id="server3")
+
+    assert set(asked) == {b"DELETE"}
+
+
+async def test_a_snapshot_that_breaks_off_is_none(hanging_up):
+    address, _ = hanging_up
+    async with Client(address) as client:
+        with pytest.raises(UnreachableError, match="GET http://127"):
+            await client.save_snapshot(lambda piece: None)
+
+
+async def test_a_snapshot_arrives_in_pieces_and_is_checked(scripted, client):
+    content = bytes(1_000_000)
+    digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+    wrong, right = {"Digest": digest}, {"Digest": f"sha-256={digest}"}
+    scripted.on(SNAPSHOT, Answer(content, headers=wrong))
+    pieces: list[bytes] = []
+
+    with pytest.raises(ResponseError, match="not what the server says"):
+        await client.save_snapshot(pieces.append)
+
+    assert b"".join(pieces) == content
+    assert len(pieces) > 1
+    scripted.on(SNAPSHOT, Answer(content, index=7, headers=right))
+
+    sent = await client.save_snapshot(lambda piece: None, stale=True)
+
+    assert (sent.index, sent.byte_count) == (7, len(content))
+    assert sent.sha256 == hashlib.sha256(content).hexdigest()
+    assert scripted.queries(SNAPSHOT) == [{}, {"stale": "true"}]

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Final
 
+from nodestate.answers import Allocation, DrainSpec
 from nodestate.cli.flags import Flags
 from nodestate.cli.lookup import confirm, find_node, named_node, names_one_node
 from nodestate.cli.session import (
@@ -13,7 +14,7 @@ from nodestate.cli.session import (
     declare_connection,
     failing,
 )
-from nodestate.client import Allocation, Client, DrainSpec, Query
+from nodestate.client import Client, Query
 from nodestate.errors import NodestateError
 from nodestate.model.duration import parse_duration_ns
 from nodestate.model.encoding import encode_json

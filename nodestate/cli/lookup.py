@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from nodestate.answers import NodeStub
 from nodestate.cli.session import CommandError, Session, failing
 from nodestate.cli.tables import columns, short_id, yes_no
-from nodestate.client import Client, NodeStub, Read
+from nodestate.client import Client, Read
 from nodestate.model.node import Node
 
 

@@ -14,6 +14,8 @@ from nodestate.cli import (
     drains,
     node_status,
     nodes,
+    operator_raft,
+    operator_snapshot,
     registrations,
     servers,
 )
@@ -30,6 +32,8 @@ from nodestate.cli.session import (
 from nodestate.clock import SystemClock, SystemIdSource
 
 EXIT_INTERRUPTED: Final = 130
+WORDS_MAX: Final = 3
+"""Words that a command's name has at most."""
 
 
 def _show_version(session: Session) -> int:
@@ -57,6 +61,8 @@ COMMANDS: Final = {
         *drains.COMMANDS,
         *nodes.COMMANDS,
         *servers.COMMANDS,
+        *operator_raft.COMMANDS,
+        *operator_snapshot.COMMANDS,
         VERSION,
     )
 }
@@ -108,11 +114,21 @@ def execute(arguments: Sequence[str], session: Session) -> int:
 
 
 def _find(arguments: Sequence[str]) -> tuple[Command | None, Sequence[str]]:
-    for length in (2, 1):
+    for length in range(WORDS_MAX, 0, -1):
         command = COMMANDS.get(" ".join(arguments[:length]))
         if command is not None:
             return command, arguments[length:]
     return None, arguments
+
+
+def _named_so_far(words: Sequence[str]) -> list[str]:
+    """Return the commands that begin with as many of the words as any does."""
+    for length in range(len(words), 0, -1):
+        noun = " ".join(words[:length])
+        listed = [name for name in COMMANDS if name.startswith(f"{noun} ")]
+        if listed:
+            return listed
+    return list(COMMANDS)
 
 
 def _without_command(arguments: Sequence[str], console: Console) -> int:
@@ -121,10 +137,7 @@ def _without_command(arguments: Sequence[str], console: Console) -> int:
     if not words and flags & {"v", "version"}:
         console.output(f"nodestate v{__version__}")
         return EXIT_OK
-    noun = words[0] if words else ""
-    listed = [name for name in COMMANDS if name.startswith(f"{noun} ")] or list(
-        COMMANDS
-    )
+    listed = _named_so_far(words)
     width = max(map(len, listed))
     text = "\n".join(
         f"  {name.ljust(width)}  {COMMANDS[name].synopsis}" for name in listed
@@ -133,7 +146,7 @@ def _without_command(arguments: Sequence[str], console: Console) -> int:
     if flags & {"h", "help"} and (not words or len(listed) < len(COMMANDS)):
         console.output(usage)
         return EXIT_OK
-    if words and (len(words) > 1 or len(listed) == len(COMMANDS)):
-        console.error(f"No command is called '{' '.join(words[:2])}'\n")
+    if words and not listed[0].startswith(f"{' '.join(words)} "):
+        console.error(f"No command is called '{' '.join(words[:WORDS_MAX])}'\n")
     console.error(usage)
     return EXIT_USAGE

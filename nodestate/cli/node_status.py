@@ -1,5 +1,6 @@
 """`node status`: all nodes as a table, or one node in full."""
 
+from nodestate.answers import Allocation, NodeStub
 from nodestate.cli.flags import Flags
 from nodestate.cli.lookup import find_node, named_node, newest_first
 from nodestate.cli.session import (
@@ -19,7 +20,7 @@ from nodestate.cli.tables import (
     size,
     yes_no,
 )
-from nodestate.client import Allocation, Client, NodeStub
+from nodestate.client import Client
 from nodestate.model.node import Node, NodeEvent, NodeResources, ReservedResources
 
 RUNNING = "running"

@@ -1,5 +1,6 @@
 """`node eligibility`, `node evaluate` and `node purge`: one write to one node each."""
 
+from nodestate.answers import Written
 from nodestate.cli.flags import Flags
 from nodestate.cli.lookup import (
     confirm,
@@ -9,7 +10,6 @@ from nodestate.cli.lookup import (
     one_node_id,
 )
 from nodestate.cli.session import Command, Session, as_json, declare_connection, failing
-from nodestate.client import Written
 from nodestate.model.encoding import encode_json
 from nodestate.model.node import ELIGIBLE, INELIGIBLE
 

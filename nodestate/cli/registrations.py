@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from nodestate.answers import Registered, Written
 from nodestate.cli.flags import Flags
 from nodestate.cli.lookup import one_node_id
 from nodestate.cli.session import (
@@ -16,7 +17,6 @@ from nodestate.cli.session import (
     declare_connection,
     failing,
 )
-from nodestate.client import Registered, Written
 from nodestate.model.duration import format_duration
 from nodestate.model.encoding import encode_json
 

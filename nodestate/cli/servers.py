@@ -2,10 +2,11 @@
 
 import msgspec
 
+from nodestate.answers import Member
 from nodestate.cli.flags import Flags
 from nodestate.cli.session import Command, Session, as_json, declare_connection, failing
 from nodestate.cli.tables import columns, yes_no
-from nodestate.client import Client, Member
+from nodestate.client import Client
 from nodestate.errors import NodestateError
 
 _LEFT = "left"

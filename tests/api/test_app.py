@@ -113,8 +113,9 @@ def test_whatever_is_sent_is_never_a_5xx_and_changes_only_with_a_200(sent):
 
 async def send_and_judge(sent: bytes) -> None:
     """Judge one request on an API of its own, whose waits are short."""
-    waits = {"blocking_wait_s_default": 0.001, "blocking_wait_s_max": 0.001}
-    async with running_api(**waits) as api:
+    async with running_api(
+        blocking_wait_s_default=0.001, blocking_wait_s_max=0.001
+    ) as api:
         await api.register()
         await judge(api, sent)
 

@@ -5,6 +5,7 @@ import io
 
 import pytest
 
+from nodestate.answers import NodeStub
 from nodestate.cli.lookup import (
     confirm,
     names_one_node,
@@ -14,7 +15,6 @@ from nodestate.cli.lookup import (
     stub_table,
 )
 from nodestate.cli.session import CommandError, Console, Session
-from nodestate.client import NodeStub
 from tests.cli.conftest import CountingIds, StoppedClock
 
 NODE_ID = "f7476465-4d6e-c0de-26d0-e383c49be941"

@@ -38,6 +38,37 @@ def test_a_noun_lists_its_commands():
 
 
 @pytest.mark.parametrize(
+    ("words", "shown", "hidden"),
+    [
+        (["operator", "-h"], "operator snapshot save", "node drain"),
+        (["operator", "raft", "-h"], "operator raft list-peers", "operator snapshot"),
+    ],
+)
+def test_a_group_within_a_noun_lists_its_own(words, shown, hidden):
+    ran = run_command(words)
+
+    assert ran.code == 0
+    assert shown in ran.out
+    assert hidden not in ran.out
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        (["operator", "raft"], "Usage: nodestate <command> [options]"),
+        (["operator", "rafting"], "No command is called 'operator rafting'"),
+        (["operator", "raft", "x"], "No command is called 'operator raft x'"),
+    ],
+)
+def test_without_all_words_of_a_command_the_group_is_listed(words, first):
+    ran = run_command(words)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.splitlines()[0] == first
+    assert "operator raft transfer-leadership" in ran.err
+
+
+@pytest.mark.parametrize(
     ("words", "first"),
     [
         ([], "Usage: nodestate <command> [options]"),
@@ -186,7 +217,7 @@ def test_every_command_on_the_page_is_one():
         words = shlex.split(line)[1:]
         command = next(
             COMMANDS[name]
-            for name in (" ".join(words[:2]), words[0])
+            for name in (" ".join(words[:length]) for length in (3, 2, 1))
             if name in COMMANDS
         )
         flags = Flags(command.words, command.synopsis, command.example)
