@@ -518,7 +518,7 @@ def _check_tls(config: ServerConfig) -> None:
 def _check_peer_address(config: ServerConfig, setting: str, address: str) -> int:
     """Where servers do not prove who they are, no stranger may reach them."""
     host, port = _check_address(setting, address)
-    if not config.has_peer_tls and not _is_loopback(host):
+    if not config.has_peer_tls and not is_loopback(host):
         raise _UnfitError(
             setting,
             address,
@@ -529,7 +529,8 @@ def _check_peer_address(config: ServerConfig, setting: str, address: str) -> int
     return port
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can reach an address of `host`."""
     if host == "localhost":
         return True
     try:

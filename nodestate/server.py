@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import structlog
 import uvloop
-from aiohttp import web
 
 from nodestate import __version__, telemetry
 from nodestate.api import app
+from nodestate.api.listener import HttpListener
 from nodestate.clock import SystemClock, SystemIdSource
 from nodestate.config import ServerConfig
 from nodestate.errors import ConfigError, NodestateError
@@ -27,11 +27,11 @@ from nodestate.replication.disk import SystemDisk
 from nodestate.replication.network import SystemNetwork
 from nodestate.replication.proposer import LogProposer
 from nodestate.replication.replica import Replica
+from nodestate.tls import PeerTls
 from nodestate.watch import Watch
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
-LISTEN_BACKLOG: Final = 1024
 SHUTDOWN_S: Final = 2.0
 REPLAY_POLL_S: Final = 0.25
 # Young objects of a request die young; a collection every 700 of them costs more than
@@ -67,6 +67,7 @@ class Server:
         self._logger = structlog.get_logger().bind(server_id=config.name)
         self._clock = clock = SystemClock()
         ids = SystemIdSource()
+        self._peer_tls = PeerTls(config) if config.has_peer_tls else None
         metrics = telemetry.MetricsRegistry()
         self._stop_watching_gc = telemetry.watch_gc(metrics)
         spawner.spawn(
@@ -80,7 +81,7 @@ class Server:
         self.replica = Replica(
             config,
             disk=self._disk,
-            network=SystemNetwork(),
+            network=self._network(metrics),
             clock=clock,
             ids=ids,
             spawner=spawner,
@@ -118,24 +119,44 @@ class Server:
                 logger=self._logger,
             )
         )
-        self._listener: asyncio.Server | None = None
+        self._listener = HttpListener(self._http, config)
 
     async def start(self) -> str:
         """Replay the log, begin to take part, listen; return the HTTP address."""
         await self.replica.start()
         self._spawner.spawn(self._services.run(), name="leader services")
         self._spawner.spawn(self._freeze_what_was_loaded(), name="freeze")
-        return await self._listen(self._http)
+        return await self._listener.start()
 
     async def stop(self) -> None:
         """Take no new requests, end those that wait, and let go of log and peers."""
-        if self._listener is not None:
-            self._listener.close()
+        self._listener.close()
         self._watch.wake_all()
         await self._http.shutdown(timeout=SHUTDOWN_S)
         await self.replica.stop()
         self._disk.close()
         self._stop_watching_gc()
+
+    async def reload_when(self, asked: asyncio.Event) -> None:
+        """Read keys and certificates again whenever `asked` is set."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            try:
+                if self._peer_tls is not None:
+                    self._peer_tls.reload()
+                await self._listener.reload()
+            except ConfigError as error:
+                self._logger.warning("certificates not reloaded", error=str(error))
+            else:
+                self._logger.info("certificates reloaded")
+
+    def _network(self, metrics: telemetry.MetricsRegistry) -> SystemNetwork:
+        refused = metrics.counter(
+            "nodestate_replication_tls_refused_total",
+            "Connections between servers that TLS did not let through.",
+        )
+        return SystemNetwork(self._peer_tls, count_refused=refused.add)
 
     async def _freeze_what_was_loaded(self) -> None:
         """Once the log is replayed, spare the collector the walk over what stays."""
@@ -144,29 +165,25 @@ class Server:
         gc.collect()
         gc.freeze()
 
-    async def _listen(self, server: web.Server) -> str:
-        host, _, port = self._config.http.rpartition(":")
-        try:
-            self._listener = await asyncio.get_running_loop().create_server(
-                server, host.strip("[]"), int(port), backlog=LISTEN_BACKLOG
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"http: cannot listen on {self._config.http}: {error.strerror}"
-            ) from error
-        address = self._listener.sockets[0].getsockname()
-        return f"{host}:{address[1]}"
-
 
 async def serve(
-    config: ServerConfig, stop: asyncio.Event, announce: Callable[[str], None]
+    config: ServerConfig,
+    stop: asyncio.Event,
+    announce: Callable[[str], None],
+    *,
+    reload: asyncio.Event | None = None,
 ) -> None:
-    """Run one server until `stop` is set; an error of any of its tasks is raised."""
+    """Run one server until `stop` is set; an error of any of its tasks is raised.
+
+    Whenever `reload` is set, keys and certificates are read again.
+    """
     async with asyncio.TaskGroup() as group:
         spawner = TaskSpawner(group)
         server = Server(config, spawner)
         try:
             announce(await server.start())
+            if reload is not None:
+                spawner.spawn(server.reload_when(reload), name="reload")
             await stop.wait()
         finally:
             await server.stop()
@@ -196,12 +213,20 @@ async def _serve_until_signalled(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    reload = asyncio.Event()
+    if config.has_peer_tls or config.has_http_tls:
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
+    scheme = "https" if config.has_http_tls else "http"
     await serve(
         config,
         stop,
         lambda address: logger.info(
-            "server started", http_address=address, version=__version__
+            "server started",
+            http_address=address,
+            url=f"{scheme}://{address}",
+            version=__version__,
         ),
+        reload=reload,
     )
     logger.info("server stopped")
 

@@ -85,7 +85,7 @@ def client_context(
             cafile=ca_cert or None, capath=ca_path or None
         )
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"CA {ca_cert or ca_path}: {_reason(error)}") from error
+        raise ConfigError(f"CA {ca_cert or ca_path}: {reason_of(error)}") from error
     if skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -94,7 +94,7 @@ def client_context(
             context.load_cert_chain(client_cert, client_key, _no_password)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
-                f"certificate {client_cert} with key {client_key}: {_reason(error)}"
+                f"certificate {client_cert} with key {client_key}: {reason_of(error)}"
             ) from error
     return context
 
@@ -154,7 +154,7 @@ def _rehearse(contexts: PeerContexts, config: ServerConfig) -> None:
         name = _certified_name(accepting, config.region)
     except (ssl.SSLError, PeerRefusedError) as error:
         raise _complaint(
-            config, setting, f"peers would refuse it: {_reason(error)}"
+            config, setting, f"peers would refuse it: {reason_of(error)}"
         ) from error
     if name != config.name:
         wanted = peer_dns_name(config.name, config.region)
@@ -195,7 +195,7 @@ def _load_own(
     except ssl.SSLError as error:
         path = getattr(settings, key)
         raise _complaint(
-            settings, certificate, f"cannot be used with key {path}: {_reason(error)}"
+            settings, certificate, f"cannot be used with key {path}: {reason_of(error)}"
         ) from error
 
 
@@ -215,7 +215,7 @@ def _trust_file(context: ssl.SSLContext, settings: TlsSettings, setting: str) ->
         )
     except (ssl.SSLError, ValueError) as error:
         raise _complaint(
-            settings, setting, f"has no certificates in PEM: {_reason(error)}"
+            settings, setting, f"has no certificates in PEM: {reason_of(error)}"
         ) from error
     if not context.get_ca_certs():
         raise _complaint(settings, setting, "has no certificate of a CA")
@@ -257,8 +257,8 @@ def _complaint(settings: TlsSettings, setting: str, reason: str) -> ConfigError:
     return ConfigError(f'{setting} = "{value}": {reason}')
 
 
-def _reason(error: Exception) -> str:
-    """Return OpenSSL's words without the place in its source."""
+def reason_of(error: Exception) -> str:
+    """Return OpenSSL's words without the place in its source, or the system's."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return str(error.verify_message)
     if reason := getattr(error, "reason", ""):
