@@ -9,6 +9,7 @@ import msgspec
 from nodestate.fsm.state import State
 from nodestate.model.command import Command
 from nodestate.model.outcome import Outcome
+from nodestate.model.request import IdempotencyKey
 
 T = TypeVar("T")
 
@@ -138,13 +139,20 @@ class Leadership(Protocol):
 class Proposer(Protocol):
     """From a command to its outcome."""
 
-    async def propose(self, command: Command, *, deadline_s: float) -> Outcome:
-        """Return once `command` is applied here, on this server.
+    async def propose(
+        self,
+        command: Command,
+        *,
+        deadline_s: float,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Outcome:
+        """Return once `command` is applied here, on this server, and once only.
 
         Works on any server: a follower sends it to the leader. Waits up to
         `deadline_s` seconds in all. Raises `NoLeaderError` if nothing was sent (safe to
         retry) and `OutcomeUnknownError` after: then the command may still be applied
-        later, and only a read can tell.
+        later, and only a read can tell, or the same command under the same `idempotency`
+        key. The outcome of a key that was used before is the first one, `is_replayed`.
         """
 
     async def propose_as_leader(

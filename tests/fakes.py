@@ -15,6 +15,7 @@ from nodestate.fsm import machine
 from nodestate.fsm.state import State
 from nodestate.model.command import Command
 from nodestate.model.outcome import Outcome
+from nodestate.model.request import IdempotencyKey, Origin, Request
 from nodestate.ports import (
     LeadershipStatus,
     Member,
@@ -232,10 +233,10 @@ class FakeReplica:
             raise NoLeaderError("No cluster leader")
         return self._index
 
-    def apply(self, command: Command) -> Outcome:
+    def apply(self, command: Command, request: Request | None = None) -> Outcome:
         """Apply as the next entry, and wake whoever waits for what it touched."""
         self._index += 1
-        applied = machine.apply(self._state, self._index, command)
+        applied = machine.apply(self._state, self._index, command, request)
         self.watch.wake(applied.keys)
         return applied.outcome
 
@@ -244,7 +245,8 @@ class FakeProposer:
     """A proposer whose every proposal is applied at once, unless a test says otherwise.
 
     `errors` are raised by the next proposals, one each, nothing applied. While `gate` is
-    clear proposals wait for it. `commands` are those that were applied.
+    clear proposals wait for it. `commands` are those that got into the log, each with its
+    caller's key in `keys`.
     """
 
     def __init__(
@@ -256,18 +258,29 @@ class FakeProposer:
         replica.leadership = self.leadership
         self.commands: list[Command] = []
         self.errors: list[Exception] = []
+        self.keys: list[IdempotencyKey | None] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def propose(self, command: Command, *, deadline_s: float) -> Outcome:
+    async def propose(
+        self,
+        command: Command,
+        *,
+        deadline_s: float,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Outcome:
         assert deadline_s > 0
         await self.gate.wait()
         if self.errors:
             raise self.errors.pop(0)
         if self.leadership.leader_id is None:
             raise NoLeaderError("No cluster leader")
-        outcome = self.replica.apply(command)
+        sequence = len(self.commands) + 1
+        origin = Origin("server1", "fake", sequence)
+        request = Request(origin, sequence, idempotency)
+        outcome = self.replica.apply(command, request)
         self.commands.append(command)
+        self.keys.append(idempotency)
         return outcome
 
     async def propose_as_leader(

@@ -1,22 +1,34 @@
-"""Attempts to get a command into the log, and how each of them ends.
+"""Proposals that are waited for, their attempts, and how each of those ends.
 
-An attempt is one entry appended once, by this server or by the leader it was sent to.
-It ends when that entry is applied here, or when it is certain that it never will be.
+A proposal is waited for under one id, through as many attempts as it takes. An attempt is
+one entry appended once, by this server or by the leader it was sent to. It ends when the
+proposal is applied here, when it is certain that its entry never will be, or when nobody
+will say more: as the state machine knows the id, it may be tried again all the same.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from nodestate.model.outcome import Outcome
+from nodestate.fsm.requests import OUTCOMES_MAX
+from nodestate.model.outcome import Outcome, RefusalCode, Refused
 from nodestate.model.request import Origin
 from nodestate.replication.frames import ProposalReply
 
 
 class Resolved(NamedTuple):
-    """The entry is applied here: where, and with which outcome (none for a no-op)."""
+    """The proposal is applied here: where, and with which outcome (none for a no-op)."""
 
     at_index: int
     outcome: Outcome | None
+
+    @property
+    def is_stale(self) -> bool:
+        """Say whether it was passed over, because its id may have been forgotten."""
+        outcome = self.outcome
+        if not isinstance(outcome, Refused):
+            return False
+        return outcome.code is RefusalCode.STALE_REQUEST
 
 
 class NotAppended(NamedTuple):
@@ -25,22 +37,60 @@ class NotAppended(NamedTuple):
     reason: str
 
 
+class MaybeAppended(NamedTuple):
+    """It may be in the log, and may yet be lost: it is safe to try again under its id."""
+
+    reason: str
+
+
 class Expired(NamedTuple):
     """The deadline passed, and the entry may still be applied."""
 
 
-Ending = Resolved | NotAppended | Expired
+Ending = Resolved | NotAppended | MaybeAppended | Expired
 REPLACED: Final = NotAppended("another entry took its place")
+LEADER_CHANGED: Final = MaybeAppended("another server leads")
+DISCONNECTED: Final = MaybeAppended("connection to the leader lost")
+PASSED_BY: Final = MaybeAppended("a snapshot took the place of its entry")
+
+
+class Pending:
+    """A proposal that is waited for.
+
+    `floor` is the lowest sequence that was waited for when it began. `resolved` is set
+    once it is applied here, with an attempt under way or not.
+    """
+
+    __slots__ = ("attempt", "floor", "may_be_applied", "origin", "resolved")
+
+    def __init__(self, origin: Origin, floor: int) -> None:
+        self.origin = origin
+        self.floor = floor
+        self.attempt: Attempt | None = None  # the one that is open
+        self.may_be_applied = False  # an attempt ended that may be in a log
+        self.resolved: Resolved | None = None
 
 
 class Attempt:
-    """One attempt, open until `ending` is set."""
+    """One attempt, open until `ending` is set.
 
-    __slots__ = ("attempt_id", "ending", "index", "peer_id", "sequence", "term")
+    `is_only` says that no other follows, so that it is waited for to the end.
+    """
 
-    def __init__(self, attempt_id: int, sequence: int) -> None:
+    __slots__ = (
+        "attempt_id",
+        "ending",
+        "index",
+        "is_only",
+        "peer_id",
+        "pending",
+        "term",
+    )
+
+    def __init__(self, attempt_id: int, pending: Pending, *, is_only: bool) -> None:
         self.attempt_id = attempt_id
-        self.sequence = sequence
+        self.pending = pending
+        self.is_only = is_only
         self.peer_id: str | None = None  # whom it was sent to, if it was
         self.index = 0  # where it is in the log, once known
         self.term = 0
@@ -57,35 +107,64 @@ class Attempt:
 
 
 class AttemptBook:
-    """The open attempts of this server since it started."""
+    """The proposals of this server that are waited for, and their open attempts."""
 
     def __init__(self, server_id: str, boot_id: str) -> None:
         self._server_id = server_id
         self._boot_id = boot_id
+        # Whether the state machine knows the boot id. Until then every sequence is one
+        # that it must remember, or it would take this server for one that it forgot.
+        self._is_known = False
         self._last_sequence = 0
         self._last_attempt_id = 0
-        self._by_sequence: dict[int, Attempt] = {}
+        self._floor = 1
+        self._pending: dict[int, Pending] = {}
         self._by_id: dict[int, Attempt] = {}
         self._by_index: dict[int, list[Attempt]] = {}
 
-    def new_origin(self) -> Origin:
-        """Return the id of a new proposal; all its attempts carry the same."""
-        self._last_sequence += 1
-        return Origin(self._server_id, self._boot_id, self._last_sequence)
+    def has_room(self) -> bool:
+        """Say whether what is waited for longest would still be remembered."""
+        return self._last_sequence - self._lowest_pending() < OUTCOMES_MAX - 1
 
-    def open(self, origin: Origin) -> Attempt:
-        """Begin an attempt; whoever does must also close it."""
+    def begin(self) -> Pending:
+        """Begin to wait for a new proposal; whoever does must also call `finish`."""
+        self._last_sequence += 1
+        origin = Origin(self._server_id, self._boot_id, self._last_sequence)
+        pending = Pending(origin, floor=1)
+        self._pending[origin.sequence] = pending
+        if self._is_known:
+            pending.floor = self._lowest_pending()
+        return pending
+
+    def finish(self, pending: Pending) -> None:
+        """Wait no longer: from now on the proposal need not be remembered."""
+        del self._pending[pending.origin.sequence]
+
+    def renew(self, refused: Origin, boot_id: str) -> None:
+        """Go on under another boot id, if it is the present one that was refused."""
+        if refused.boot_id == self._boot_id:
+            self._boot_id = boot_id
+            self._is_known = False
+
+    def _lowest_pending(self) -> int:
+        """Return the lowest sequence that is waited for, or else the next one."""
+        while self._floor not in self._pending and self._floor <= self._last_sequence:
+            self._floor += 1
+        return self._floor
+
+    def open(self, pending: Pending, *, is_only: bool = False) -> Attempt:
+        """Begin an attempt; whoever does must also close it before the next."""
+        assert pending.attempt is None, "one attempt at a time"
         self._last_attempt_id += 1
-        attempt = Attempt(self._last_attempt_id, origin.sequence)
+        attempt = Attempt(self._last_attempt_id, pending, is_only=is_only)
+        pending.attempt = attempt
         self._by_id[attempt.attempt_id] = attempt
-        self._by_sequence[attempt.sequence] = attempt
         return attempt
 
     def close(self, attempt: Attempt) -> None:
         """Forget an attempt, however it ended."""
+        attempt.pending.attempt = None
         del self._by_id[attempt.attempt_id]
-        if self._by_sequence.get(attempt.sequence) is attempt:
-            del self._by_sequence[attempt.sequence]
         neighbours = self._by_index.get(attempt.index)
         if neighbours is not None and attempt in neighbours:
             neighbours.remove(attempt)
@@ -102,7 +181,8 @@ class AttemptBook:
     ) -> None:
         """Take the leader's word for where an attempt is, or that it is nowhere.
 
-        `applied_term` is the term of the entry applied here at that index, if any is.
+        `applied_term` is the term of the entry applied here at that index, if any is: 0
+        if that is no longer known. Had it been the attempt's, that would have ended.
         """
         attempt = self._by_id.get(reply.proposal_id)
         if attempt is None or attempt.peer_id != peer_id:
@@ -123,9 +203,50 @@ class AttemptBook:
                 attempt.end(REPLACED)
 
     def resolve(self, origin: Origin, resolved: Resolved) -> None:
-        """End the attempt whose entry has been applied, if it is one of ours."""
-        if origin.boot_id != self._boot_id or origin.server_id != self._server_id:
+        """End the proposal whose entry has been applied, if it is one of ours."""
+        if origin.server_id != self._server_id:
             return
-        attempt = self._by_sequence.get(origin.sequence)
-        if attempt is not None:
-            attempt.end(resolved)
+        if origin.boot_id == self._boot_id:
+            is_remembered = resolved.outcome is not None and not resolved.is_stale
+            self._is_known = self._is_known or is_remembered
+        pending = self._pending.get(origin.sequence)
+        if pending is None or pending.origin != origin:
+            return
+        if pending.resolved is None:
+            pending.resolved = resolved
+        if pending.attempt is not None:
+            pending.attempt.end(pending.resolved)
+
+    def on_leader(self, leader_id: str, term: int) -> None:
+        """End the attempts that the present leader need not have in its log."""
+        for attempt in self._repeatable():
+            if attempt.index:
+                is_with_leader = attempt.term >= term
+            else:
+                is_with_leader = attempt.peer_id == leader_id
+            if not is_with_leader:
+                attempt.end(LEADER_CHANGED)
+
+    def on_disconnected(self, peer_id: str) -> None:
+        """End the attempts of which a peer would have said what became of them."""
+        for attempt in self._repeatable():
+            if attempt.peer_id == peer_id:
+                attempt.end(DISCONNECTED)
+
+    def _repeatable(self) -> list[Attempt]:
+        return [attempt for attempt in self._by_id.values() if not attempt.is_only]
+
+    def on_installed(
+        self, index: int, find: Callable[[Origin], Resolved | None]
+    ) -> None:
+        """Resolve what a snapshot has applied, up to entry `index`.
+
+        `find` returns what its state remembers of a proposal.
+        """
+        for pending in self._pending.values():
+            resolved = find(pending.origin)
+            if resolved is not None:
+                self.resolve(pending.origin, resolved)
+            elif pending.attempt is not None and 0 < pending.attempt.index <= index:
+                # Lost, or forgotten since: only a repeat can tell.
+                pending.attempt.end(PASSED_BY)
