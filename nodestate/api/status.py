@@ -20,6 +20,7 @@ RAFT_PROTOCOL: Final = "3"
 ALIVE: Final = "alive"
 OK: Final = "ok"
 NO_LEADER_KNOWN: Final = "no leader"
+NOT_A_MEMBER: Final = "not a member of the cluster: removed, or not added yet"
 NO_CLIENT: Final = "client not enabled"
 
 
@@ -85,10 +86,27 @@ async def read_health(call: Call) -> Reply:
 
 
 def _server_health(services: Services) -> PartHealth:
+    """Say what is wrong; the cause before its consequence."""
+    if _is_outside(services):
+        return PartHealth(ok=False, message=NOT_A_MEMBER)
+    for complain in services.complaints:
+        complaint = complain()
+        if complaint:
+            return PartHealth(ok=False, message=complaint)
     has_leader = services.leadership.status().leader_id is not None
     if has_leader and blocking.is_fresh(services):
         return PartHealth(ok=True, message=OK)
     return PartHealth(ok=False, message=NO_LEADER_KNOWN)
+
+
+def _is_outside(services: Services) -> bool:
+    """Say whether the cluster has members and this server is none of them.
+
+    It was removed, or waits to be added. Before a cluster has formed it has no members.
+    """
+    server_id = services.leadership.status().server_id
+    members = services.admin.membership().members
+    return bool(members) and all(one.server_id != server_id for one in members)
 
 
 async def list_members(call: Call) -> Reply:
@@ -109,6 +127,7 @@ async def list_members(call: Call) -> Reply:
 def _member(services: Services, server: ServerAddress, server_count: int) -> Member:
     config = services.config
     host, _, port = server.peer_address.rpartition(":")
+    size = {"bootstrap": "1"} if server_count == 1 else {"expect": str(server_count)}
     # The leader's address is put together by clients from `Addr` and the tag `port`.
     return Member(
         name=f"{server.server_id}.{config.region}",
@@ -125,7 +144,7 @@ def _member(services: Services, server: ServerAddress, server_count: int) -> Mem
             "id": server.server_id,
             "rpc_addr": host.strip("[]"),
             "port": port,
-            "expect": str(server_count),
+            **size,
         },
     )
 

@@ -72,6 +72,51 @@ async def test_health_is_json_at_any_status(
     assert answer.headers["content-type"] == "application/json"
 
 
+async def test_a_server_that_is_no_member_is_not_well(three: Api):
+    """Removed, or not added yet: that it hears of no leader only follows from that."""
+    three.leadership.server_id = "server4"
+    three.leadership.leader_id = None
+
+    answer = await three.get("/v1/agent/health")
+
+    message = "not a member of the cluster: removed, or not added yet"
+    assert answer.status == 500
+    assert answer.json == {"server": {"ok": False, "message": message}}
+
+
+async def test_before_the_cluster_has_formed_what_lacks_is_the_leader(api: Api):
+    api.leadership.addresses = ()
+    api.leadership.leader_id = None
+
+    assert (await api.get("/v1/agent/health")).json == NO_LEADER
+
+
+async def test_a_complaint_of_the_servers_own_is_its_health(make_api):
+    complaints = [""]
+    api = await make_api(complaints=(lambda: complaints[0],))
+
+    well = await api.get("/v1/agent/health")
+    complaints[0] = "its state differs"
+    unwell = await api.get("/v1/agent/health")
+
+    assert (well.status, well.json) == (200, OK)
+    assert unwell.status == 500
+    assert unwell.json == {"server": {"ok": False, "message": "its state differs"}}
+
+
+async def test_who_is_removed_is_listed_no_more(three: Api):
+    await three.ask("DELETE", "/v1/operator/raft/peer?id=server3")
+
+    peers = await three.get("/v1/status/peers")
+    members = (await three.get("/v1/agent/members")).json["Members"]
+
+    assert peers.json == ["10.0.0.1:4647", "10.0.0.2:4647"]
+    assert [member["Name"] for member in members] == [
+        "server1.global",
+        "server2.global",
+    ]
+
+
 async def test_a_health_of_something_else_is_refused(api: Api):
     assert (await api.get("/v1/agent/health?type=x")).status == 400
 
@@ -95,6 +140,15 @@ async def test_members_lead_to_the_leaders_address(three: Api):
     assert all(isinstance(text, str) for text in members[0]["Tags"].values())
     assert isinstance(members[0]["Port"], int)
     assert members[0]["Status"] == "alive"
+    assert {member["Tags"]["expect"] for member in members} == {"3"}
+
+
+async def test_a_server_alone_expects_nobody(api: Api):
+    """The tags say so as Nomad's do."""
+    (member,) = (await api.get("/v1/agent/members")).json["Members"]
+
+    assert member["Tags"]["bootstrap"] == "1"
+    assert "expect" not in member["Tags"]
 
 
 async def test_there_is_one_region(api: Api):

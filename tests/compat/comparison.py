@@ -27,6 +27,9 @@ INDEX_KEYS: Final = {
 }
 TIME_KEYS: Final = {"ForceDeadline", "StartedAt", "Timestamp", "UpdatedAt"}
 ADDRESS_KEYS: Final = {"LeaderRPCAddr", "RPCAdvertiseAddr"}
+PEER_PLACES: Final = {"", "/0"}
+"""Where an answer that is no object has the peer address of a server."""
+PORT_KEYS: Final = {"Port", "port"}
 TTL_NS_MIN: Final = 10_000_000_000
 TTL_NS_MAX: Final = 20_000_000_000
 RECENT_S: Final = 600
@@ -159,7 +162,7 @@ def _compare_body(expected: Expected, found: Any, indexes: IndexMap) -> Iterator
             yield f"{len(events)} events, expected {expected.events_total}"
         found = {**found, "Events": events[-expected.events_last :]}
         wanted = {**wanted, "Events": wanted["Events"][-expected.events_last :]}
-    if isinstance(found, list):
+    if isinstance(found, list) and found and isinstance(found[0], dict):
         ids = [node["ID"].replace("-", "").lower() for node in found]
         if ids != sorted(ids):
             yield f"list is not in the order of ids: {ids}"
@@ -170,13 +173,13 @@ def compare_value(
     wanted: Any, found: Any, where: str, indexes: IndexMap
 ) -> Iterator[str]:
     """Yield what differs between two JSON values, with where it is."""
-    key = where.rpartition("/")[2]
+    mask = _mask(wanted, where)
     if type(wanted) is not type(found):
         yield f"{where}: {found!r}, expected {wanted!r}"
-    elif key in INDEX_KEYS:
+    elif where.rpartition("/")[2] in INDEX_KEYS:
         yield from _compare_index(wanted, found, where, indexes, is_write=False)
-    elif key in MASKS:
-        if not MASKS[key](wanted, found):
+    elif mask is not None:
+        if not mask(wanted, found):
             yield f"{where}: {found!r} has not the form of {wanted!r}"
     elif isinstance(wanted, dict):
         yield from _compare_objects(wanted, found, where, indexes)
@@ -187,6 +190,13 @@ def compare_value(
             yield from compare_value(*pair, f"{where}/{position}", indexes)
     elif wanted != found:
         yield f"{where}: {found!r}, expected {wanted!r}"
+
+
+def _mask(wanted: Any, where: str) -> Callable[[Any, Any], bool] | None:
+    """Return what must hold in place of equality, `None` if nothing may differ."""
+    if isinstance(wanted, str) and where in PEER_PLACES:
+        return _is_like_peer
+    return MASKS.get(where.rpartition("/")[2])
 
 
 def _compare_objects(
@@ -229,6 +239,21 @@ def _is_like_address(wanted: Any, found: Any) -> bool:
     return _ADDRESS.fullmatch(found) is not None
 
 
+def _is_like_peer(wanted: Any, found: Any) -> bool:
+    """Only the port of a server may differ; everything else is compared exactly."""
+    if isinstance(wanted, str) and _ADDRESS.fullmatch(wanted):
+        return bool(wanted.rpartition(":")[0] == found.rpartition(":")[0])
+    return bool(wanted == found)
+
+
+def _is_like_port(wanted: Any, found: Any) -> bool:
+    return str(found).isdigit() and 0 < int(found) < 1 << 16
+
+
+def _is_version(wanted: Any, found: Any) -> bool:
+    return re.fullmatch(r"\d+\.\d+\.\d+.*", found) is not None
+
+
 def _is_like_ttl(wanted: Any, found: Any) -> bool:
     return bool(found == 0 if wanted == 0 else TTL_NS_MIN <= found <= TTL_NS_MAX)
 
@@ -244,6 +269,9 @@ def _is_as_many(wanted: Any, found: Any) -> bool:
 MASKS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     **dict.fromkeys(TIME_KEYS, _is_like_time),
     **dict.fromkeys(ADDRESS_KEYS, _is_like_address),
+    **dict.fromkeys(PORT_KEYS, _is_like_port),
+    "Address": _is_like_peer,
+    "build": _is_version,
     "EvalIDs": _is_as_many,
     "HeartbeatTTL": _is_like_ttl,
     "StatusUpdatedAt": _is_recent,

@@ -135,3 +135,25 @@ def test_an_index_in_a_path_is_ours_if_it_was_answered():
     assert indexes.translate(148) == 60
     assert indexes.translate(147) == 59
     assert indexes.translate(99999999) == 99999999
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "is_same"),
+    [
+        ("127.0.0.1:4647", "127.0.0.1:1", True),
+        ("127.0.0.1:4647", "10.0.0.1:4647", False),
+        ("global", "global", True),
+        ("global", "local", False),
+        (["127.0.0.1:4647"], ["127.0.0.1:1"], True),
+        (["127.0.0.1:4647"], ["127.0.0.1:1"] * 2, False),
+        (["global"], ["local"], False),
+        ({"Address": "127.0.0.1:4647"}, {"Address": "127.0.0.1:1"}, True),
+        ({"Address": "127.0.0.1"}, {"Address": "127.0.0.2"}, False),
+        ({"HTTPAddr": "127.0.0.1:4646"}, {"HTTPAddr": "127.0.0.1:1"}, False),
+        ({"Tags": {"port": "4647"}}, {"Tags": {"port": "1"}}, True),
+        ({"Tags": {"port": "4647"}}, {"Tags": {"port": 1}}, False),
+        ({"Port": 4647}, {"Port": 0}, False),
+    ],
+)
+def test_of_a_server_only_the_ports_may_differ(wanted, found, is_same):
+    assert (list(compare_value(wanted, found, "", IndexMap())) == []) is is_same

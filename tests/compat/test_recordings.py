@@ -24,6 +24,9 @@ NODES: Final = (
 # What is left out asks about jobs and their allocations.
 BLOCKING: Final = Story("05-blocking", skipped=frozenset({37, 38, 39}))
 
+# What is left out asks about the agent, autopilot, permissions, search and collection.
+STATUS: Final = Story("07-status", skipped=frozenset({2, 5, *range(8, 20)}))
+
 
 def test_nodes_eligibility_and_drains_are_answered_as_recorded(tmp_path: Path) -> None:
     """The three stories are one server's, each going on where the one before ended."""
@@ -40,6 +43,14 @@ def test_blocking_queries_are_answered_as_recorded(tmp_path: Path) -> None:
         for step in read_steps("05-prelude"):
             assert server.ask(*agent_request(step, secrets)).status == 200
         problems = play(server, (BLOCKING,), secrets)
+
+    assert problems == []
+
+
+def test_servers_leader_and_members_are_answered_as_recorded(tmp_path: Path) -> None:
+    """What the story asks about needs no nodes, and a server that is called s1."""
+    with running_server(tmp_path, name="s1") as server:
+        problems = play(server, (STATUS,), secrets={})
 
     assert problems == []
 
