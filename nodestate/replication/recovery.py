@@ -145,7 +145,7 @@ class Recovered:
             self.base = LogBase(first.index, first.term)
         else:
             # It ends before the snapshot does, which will take its place.
-            self.base = LogBase(0, 0)
+            self.base = LogBase(self.base.index, 0)
         return ""
 
     def _replay_record(self, record: Record) -> int:
