@@ -38,20 +38,21 @@ def canonical(node: Node) -> Node:
         node_class=intern(node.node_class),
         node_pool=intern(node.node_pool),
         computed_class=intern(node.computed_class),
-        attributes=_shared(node.attributes),
-        meta=_shared(node.meta),
-        links=_shared(node.links),
-        drivers=_drivers(node.drivers),
+        attributes=shared_texts(node.attributes),
+        meta=shared_texts(node.meta),
+        links=shared_texts(node.links),
+        drivers=shared_drivers(node.drivers),
         host_volumes=node.host_volumes or None,
         node_resources=_resources(node.node_resources),
-        events=tuple(_line(event) for event in node.events),
+        events=tuple(shared_event(event) for event in node.events),
         scheduling_eligibility=eligibility if strategy is None else INELIGIBLE,
         drain=strategy is not None,
         drain_strategy=strategy,
     )
 
 
-def _shared(texts: dict[str, str] | None) -> dict[str, str] | None:
+def shared_texts(texts: dict[str, str] | None) -> dict[str, str] | None:
+    """Return the map with each text kept once, `None` for an empty one."""
     if not texts:
         return None
     return {
@@ -60,20 +61,22 @@ def _shared(texts: dict[str, str] | None) -> dict[str, str] | None:
     }
 
 
-def _drivers(drivers: dict[str, Driver] | None) -> dict[str, Driver] | None:
+def shared_drivers(drivers: dict[str, Driver] | None) -> dict[str, Driver] | None:
+    """Return the drivers with each of their texts kept once, `None` if there are none."""
     if not drivers:
         return None
     return {
         intern(name): replace(
             driver,
-            attributes=_shared(driver.attributes),
+            attributes=shared_texts(driver.attributes),
             health_description=intern(driver.health_description),
         )
         for name, driver in drivers.items()
     }
 
 
-def _line(event: NodeEvent) -> NodeEvent:
+def shared_event(event: NodeEvent) -> NodeEvent:
+    """Return the line of a node's history with its texts kept once."""
     return replace(
         event, message=intern(event.message), subsystem=intern(event.subsystem)
     )

@@ -5,6 +5,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
+from msgspec.structs import replace
+
 from nodestate.model.allocation import Allocation
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.job import Job, JobKey
@@ -51,6 +53,28 @@ class State:
         self.sessions: dict[SessionId, Session] = {}
         self.idempotency_keys: OrderedDict[KeyId, KeptKey] = OrderedDict()  # as applied
         self.indexes: dict[str, int] = dict.fromkeys(TABLES, 0)
+
+    def shallow_copy(self) -> "State":
+        """Return a state that stays as it is now; it shares the records.
+
+        Only for reading: sessions, which are changed in place, are copied for that.
+        """
+        copy = State()
+        copy.nodes = self.nodes.copy()
+        copy.node_keys = self.node_keys.copy()
+        copy.draining_keys = self.draining_keys.copy()
+        copy.node_secrets = self.node_secrets.copy()
+        copy.jobs = self.jobs.copy()
+        copy.allocations = self.allocations.copy()
+        copy.allocations_by_node = self.allocations_by_node.copy()
+        copy.evaluations = self.evaluations.copy()
+        copy.sessions = {
+            id_: replace(session, outcomes=session.outcomes.copy())
+            for id_, session in self.sessions.items()
+        }
+        copy.idempotency_keys = self.idempotency_keys.copy()
+        copy.indexes = self.indexes.copy()
+        return copy
 
     def node(self, key: NodeKey) -> Node | None:
         """Return the node, `None` if there is none."""
@@ -105,5 +129,10 @@ class State:
     def put_allocation(self, allocation: Allocation) -> None:
         """Write a record and enter it under its node; for `evolve_*` alone."""
         self.allocations[allocation.id] = allocation
-        on_node = self.allocations_by_node.setdefault(allocation.node_key, {})
-        on_node[allocation.id] = None
+        on_node = self.allocations_by_node.get(allocation.node_key, {})
+        if allocation.id not in on_node:
+            # A new one in its place: shallow copies share the old one.
+            self.allocations_by_node[allocation.node_key] = {
+                **on_node,
+                allocation.id: None,
+            }

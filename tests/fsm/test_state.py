@@ -1,5 +1,7 @@
 """The tables and their secondary indexes."""
 
+from copy import deepcopy
+
 import pytest
 
 from nodestate.fsm.state import TABLES, State
@@ -7,6 +9,7 @@ from nodestate.model.allocation import Allocation
 from nodestate.model.job import Job
 from nodestate.model.node import NodeKey
 from tests.fsm.entries import N1, N2, id_of, key, node
+from tests.fsm.states import full_state
 
 KEYS = [NodeKey(f"{start}{number:028x}") for start in ("11aa", "11ab", "22aa") for number in (1, 2)]  # fmt: skip
 
@@ -95,3 +98,28 @@ def test_jobs_are_told_apart_by_namespace():
         state.put_job(job)
 
     assert list(state.jobs.values()) == jobs
+
+
+def test_a_shallow_copy_stays_as_it_was_and_shares_the_records():
+    log_state = full_state()
+    before = {name: deepcopy(getattr(log_state, name)) for name in State.__slots__}
+
+    copy = log_state.shallow_copy()
+    for name in State.__slots__:
+        assert getattr(copy, name) == before[name], name
+    assert copy.nodes[N2] is log_state.nodes[N2]
+
+    log_state.put_node(key(9), node(key(9)))
+    log_state.remove_node(N1)
+    log_state.put_job(Job(id="new"))
+    log_state.put_allocation(Allocation(id="new", node_key=N2))
+    log_state.put_allocation(Allocation(id="newer", node_key=N1))
+    for session in log_state.sessions.values():
+        session.outcomes.clear()
+        session.floor = 99
+    log_state.idempotency_keys.clear()
+    log_state.indexes["nodes"] = 0
+    log_state.evaluations.clear()
+
+    for name in State.__slots__:
+        assert getattr(copy, name) == before[name], name

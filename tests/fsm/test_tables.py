@@ -1,0 +1,48 @@
+"""The list of tables: complete, and in an order that depends on their content alone."""
+
+import random
+
+from nodestate.fsm.state import State
+from nodestate.fsm.tables import RUN_KEYS, TABLES, in_order
+from tests.fsm.states import full_state
+
+# What can be made again from the tables.
+DERIVED = {"node_keys", "draining_keys", "allocations_by_node"}
+# What is not a table of records, and is written apart.
+APART = {"indexes"}
+
+
+def test_every_table_of_the_state_is_on_the_list():
+    """Each table that loses its records is missed by some line of the list."""
+    for name in set(State.__slots__) - DERIVED - APART:
+        state = full_state()
+        before = [table.count(state) for table in TABLES]
+        getattr(state, name).clear()
+        assert [table.count(state) for table in TABLES] != before, name
+
+
+def test_a_table_that_is_put_back_has_the_same_records():
+    state, other = full_state(), State()
+
+    for table in TABLES:
+        items = [item for item in table.items(state) if item is not None]
+        assert len(items) == table.count(state) > 0, table.name
+        table.put(other, items)
+
+    for name in set(State.__slots__) - APART:
+        assert getattr(other, name) == getattr(state, name), name
+
+
+def test_names_are_each_their_own():
+    assert len({table.name for table in TABLES}) == len(TABLES)
+
+
+def test_sorting_takes_breath_between_runs():
+    keys = [f"{number:05d}" for number in range(3 * RUN_KEYS)]
+    shuffled = list(keys)
+    random.Random(1).shuffle(shuffled)
+
+    steps = list(in_order(shuffled))
+
+    assert [key for key in steps if key is not None] == keys
+    assert steps[:3] == [None] * 3
