@@ -27,6 +27,7 @@ TEXT_TYPE: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
 BYTES_TYPE: Final = b"Content-Type: application/octet-stream\r\n"
 VARY: Final = b"Vary: Accept-Encoding\r\n"
 _GZIPPED: Final = b"Content-Encoding: gzip\r\n"
+_HEAD: Final = b"%b%b%b%bContent-Length: %d\r\n%b%b\r\n"
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii")
     for status in HTTPStatus
@@ -61,7 +62,8 @@ def _gzip(plain: bytes) -> bytes:
     return zlib.compress(plain, GZIP_LEVEL, _GZIP_FRAME)
 
 
-NO_BODY: Final = Body(b"")
+MADE_WHILE_SENT: Final = Body(b"")
+"""What a `StreamReply` has in place of its body."""
 
 
 class Reply:
@@ -86,7 +88,7 @@ class StreamReply(Reply):
     def __init__(
         self, status: int, headers: bytes, length: int, pieces: AsyncIterator[bytes]
     ) -> None:
-        super().__init__(status, headers, NO_BODY)
+        super().__init__(status, headers, MADE_WHILE_SENT)
         self.length = length
         self.pieces = pieces
 
@@ -137,7 +139,8 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 async def send(request: web.BaseRequest, reply: Reply, *, now_s: int) -> Sent:
     """Write the answer; raise `ConnectionResetError` if nobody is there to read it."""
-    if isinstance(reply, StreamReply):
+    if reply.body is MADE_WHILE_SENT:
+        assert isinstance(reply, StreamReply)
         return await _send_stream(request, reply, now_s=now_s)
     content = reply.body.plain
     encoding = b""
@@ -145,8 +148,22 @@ async def send(request: web.BaseRequest, reply: Reply, *, now_s: int) -> Sent:
     if accepted is not None and content and accepts_gzip(accepted):
         content = await reply.body.gzipped()
         encoding = _GZIPPED
-    head, keeps_alive = _head(request, reply, encoding, len(content), now_s)
-    transport = _open_transport(request)
+    keeps_alive = request.keep_alive and not reply.closes
+    connection = b"" if keeps_alive else b"Connection: close\r\n"
+    if keeps_alive and request.version == HttpVersion10:
+        connection = b"Connection: keep-alive\r\n"
+    head = _HEAD % (
+        _STATUS_LINES[reply.status],
+        reply.headers,
+        encoding,
+        VARY,
+        len(content),
+        _date_line(now_s),
+        connection,
+    )
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client has gone")
     if request.method == "HEAD":
         transport.write(head)
     elif len(content) <= WRITE_SLICE_BYTES:
@@ -159,55 +176,42 @@ async def send(request: web.BaseRequest, reply: Reply, *, now_s: int) -> Sent:
     return KEPT_ALIVE if keeps_alive else CLOSED
 
 
-def _head(
-    request: web.BaseRequest, reply: Reply, encoding: bytes, length: int, now_s: int
-) -> tuple[bytes, bool]:
-    """Return all that stands before the body, and whether the connection stays open."""
-    keeps_alive = request.keep_alive and not reply.closes
-    connection = b"" if keeps_alive else b"Connection: close\r\n"
-    if keeps_alive and request.version == HttpVersion10:
-        connection = b"Connection: keep-alive\r\n"
-    head = b"%b%b%b%bContent-Length: %d\r\n%b%b\r\n" % (
-        _STATUS_LINES[reply.status],
-        reply.headers,
-        encoding,
-        VARY,
-        length,
-        _date_line(now_s),
-        connection,
-    )
-    return head, keeps_alive
-
-
-def _open_transport(request: web.BaseRequest) -> asyncio.Transport:
-    transport = request.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client has gone")
-    return transport
-
-
 async def _send_stream(
     request: web.BaseRequest, reply: StreamReply, *, now_s: int
 ) -> Sent:
-    """Write the answer while its body is made; what cannot be made ends the connection.
+    """Write the answer while its body is made; it is the last one of its connection.
 
-    The head has promised a length, so that a body cut short shows.
+    The head has promised a length, so that a body that breaks off shows.
     """
-    head, keeps_alive = _head(request, reply, b"", reply.length, now_s)
-    transport = _open_transport(request)
-    transport.write(head)
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client has gone")
+    transport.write(
+        _HEAD
+        % (
+            _STATUS_LINES[reply.status],
+            reply.headers,
+            b"",
+            VARY,
+            reply.length,
+            _date_line(now_s),
+            b"Connection: close\r\n",
+        )
+    )
     if request.method == "HEAD":
-        return KEPT_ALIVE if keeps_alive else CLOSED
+        return CLOSED
     sent_bytes = 0
     try:
         async for piece in reply.pieces:
-            _open_transport(request).write(piece)
+            if transport.is_closing():
+                raise ConnectionResetError("the client has gone")
+            transport.write(piece)
             sent_bytes += len(piece)
             await request.writer.drain()
     finally:
         if sent_bytes != reply.length:
             transport.abort()
-    return KEPT_ALIVE if keeps_alive else CLOSED
+    return CLOSED
 
 
 async def _write_slices(
