@@ -2,9 +2,14 @@
 
 import base64
 import hashlib
+import json
 
 import pytest
 
+from nodestate.cli.tables import size
+from tests.cli.conftest import run_command
+from tests.cli.test_snapshot_files import snapshot_bytes
+from tests.fsm.states import full_state
 from tests.scripted_server import Answer
 
 SNAPSHOT = "/v1/operator/snapshot"
@@ -86,3 +91,74 @@ async def test_saving_takes_one_file(run, words):
 
     assert ran.code == 1
     assert ran.err.startswith("This command takes one argument: <file>")
+
+
+# Files without a server
+
+
+@pytest.fixture
+def backup(tmp_path):
+    path = tmp_path / "backup.snap"
+    path.write_bytes(snapshot_bytes(full_state()))
+    return path
+
+
+def test_a_file_is_inspected(backup):
+    ran = run_command(["operator", "snapshot", "inspect", str(backup)])
+
+    assert (ran.code, ran.err) == (0, "")
+    above, below = ran.out.split("\n\n")
+    lines = [line.split(" = ") for line in above.splitlines()]
+    assert {name.strip(): text for name, text in lines} == {
+        "ID": "snapshot-00000000000000000070-3.snap",
+        "Size": size(backup.stat().st_size),
+        "Index": "70",
+        "Term": "3",
+        "Cluster": "cluster",
+        "Voters": "server1",
+        "Learners": "server2",
+    }
+    rows = [line.split(maxsplit=2) for line in below.splitlines()]
+    assert rows[0] == ["Table", "Count", "Size"]
+    counts = {name: int(count) for name, count, _ in rows[1:]}
+    total = counts.pop("Total")
+    assert counts["nodes"] == len(full_state().nodes)
+    assert total == sum(counts.values())
+
+
+def test_what_is_found_can_be_had_as_json(backup):
+    ran = run_command(["operator", "snapshot", "inspect", "-json", str(backup)])
+
+    found = json.loads(ran.out)
+    assert (found["Index"], found["Term"]) == (70, 3)
+    assert found["Members"][1] == {
+        "Address": "10.0.0.2:4647",
+        "ID": "server2",
+        "Voter": False,
+    }
+    (nodes,) = [table for table in found["Tables"] if table["Name"] == "nodes"]
+    assert nodes["Count"] == len(full_state().nodes)
+    assert nodes["Bytes"] > 0
+
+
+def test_the_records_are_lines_of_json(backup):
+    ran = run_command(["operator", "snapshot", "state", str(backup)])
+
+    lines = [json.loads(line) for line in ran.out.splitlines()]
+    nodes = [line for line in lines if line["Table"] == "nodes"]
+    assert [line["Key"] for line in nodes] == full_state().node_keys
+    assert nodes[0]["Record"]["Datacenter"] == "dc1"
+    assert {line["Table"] for line in lines} > {"nodes", "jobs", "evaluations"}
+
+
+@pytest.mark.parametrize("command", ["inspect", "state"])
+def test_a_file_that_cannot_be_used_is_named(tmp_path, command):
+    path = tmp_path / "backup.snap"
+    missing = run_command(["operator", "snapshot", command, str(path)])
+    path.write_bytes(b"no snapshot, and long enough to be one")
+    wrong = run_command(["operator", "snapshot", command, str(path)])
+
+    assert missing.err == f"Error reading {path}: No such file or directory\n"
+    assert wrong.err == f"Error reading {path}: it does not begin as a snapshot does\n"
+    assert (missing.code, wrong.code) == (1, 1)
+    assert (missing.out, wrong.out) == ("", "")
