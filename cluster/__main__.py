@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from cluster import bench
+from cluster.bench_against import run_against
 from cluster.down import run_down, run_status
+from cluster.run import add_run_arguments, run_schedules
 from cluster.servers import ServerFiles, read_server_files
 from cluster.soak import SoakOptions, run_soak
 from cluster.up import EXIT_FAILED, ClusterError, run_up
@@ -35,11 +37,23 @@ def _run(options: argparse.Namespace) -> int:
         case "status":
             return run_status(_servers(options))
         case "bench":
-            return bench.run_bench(json_path=options.json, is_quick=options.quick)
+            return _run_bench(options)
         case "soak":
             return run_soak(_soak_options(options), json_path=options.json)
+        case "run":
+            return run_schedules(options)
         case other:
             raise AssertionError(f"no such command: {other}")
+
+
+def _run_bench(options: argparse.Namespace) -> int:
+    if options.against is not None:
+        return run_against(
+            options.against, json_path=options.json, is_quick=options.quick
+        )
+    return bench.run_bench(
+        json_path=options.json, is_quick=options.quick, only=options.only or ()
+    )
 
 
 def _soak_options(options: argparse.Namespace) -> SoakOptions:
@@ -81,7 +95,22 @@ def _parser() -> argparse.ArgumentParser:
         "--json", type=Path, metavar="FILE", help="write figures there"
     )
     measure.add_argument("--quick", action="store_true", help="short and coarse")
+    measure.add_argument(
+        "--only",
+        action="append",
+        choices=bench.PARTS,
+        help="measure this part, once for each; default: all",
+    )
+    measure.add_argument(
+        "--against",
+        type=Path,
+        metavar="PATH",
+        help="only compare write throughput with another checkout's, in turn",
+    )
     _add_soak(commands.add_parser("soak", help="servers under fire, and a verdict"))
+    add_run_arguments(
+        commands.add_parser("run", help="simulated schedules, each judged")
+    )
     return parser
 
 

@@ -5,48 +5,46 @@ measured. The servers run with their default settings except for the heartbeats:
 sends any here, so the nodes get a TTL longer than the run.
 """
 
-import asyncio
 import contextlib
 import http.client
 import itertools
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from cluster.bench_cluster import (
+    BATCH_NODES,
+    SERVING_S,
+    BenchCluster,
+    Sizes,
+    clients_text,
+    eligibility_writes,
+    finish,
+    get,
+    laid_out_cluster,
+    middle,
+    register_in_batches,
+    registration,
+    shown,
+)
+from cluster.bench_rolling import measure_rolling
+from cluster.bench_scale import measure_scale
 from cluster.fanout import FanoutFigures, FanoutPlan
 from cluster.fleet import make_fleet, node_id
-from cluster.load import (
-    LoadFigures,
-    LoadPlan,
-    Request,
-    generator_name,
-    run_client,
-    run_for_a_time,
-)
-from cluster.probe import open_session, wait_for_leader
-from cluster.report import (
-    YARDSTICK,
-    Figure,
-    Report,
-    machine_name,
-    to_json,
-    to_table,
-)
-from cluster.servers import ServerFiles, ServerProcess, lay_out, stop_all
+from cluster.growth import memory_mib
+from cluster.load import LoadFigures, LoadPlan, Request, run_client, run_for_a_time
+from cluster.report import YARDSTICK, Figure
+from cluster.servers import ServerFiles, stop_all
 from cluster.yardstick import running_yardstick
 
 NODE_COUNT: Final = 5000
-BATCH_NODES: Final = 500
 SINGLE_REGISTRATIONS: Final = 500
 # Each write of a run must change something: a run walks its own nodes, closing all of
 # them, then opening all of them, and no two runs share any.
@@ -56,13 +54,12 @@ READ_NODE: Final = NODE_COUNT - 1
 WRITE_CLIENTS: Final = (1, 64, 256)
 READ_CLIENTS: Final = 64
 LIST_CLIENTS: Final = 8
-SERVING_S: Final = 60.0
 REST_S: Final = 3.0
 FANOUT_SPARE_S: Final = 180.0
-# Longer than any run, within what the settings allow.
-TTL_S: Final = 86_400.0
-SETTINGS: Final = {"heartbeat_ttl_s_min": TTL_S, "failover_heartbeat_ttl_s": TTL_S}
-PROC: Final = Path("/proc")
+LOADS: Final = "loads"
+ROLLING: Final = "rolling"
+SCALE: Final = "scale"
+PARTS: Final = (LOADS, ROLLING, SCALE)
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -71,26 +68,26 @@ class Pace(msgspec.Struct, frozen=True):
     load_s: float
     fanouts: int
     settle_s: float
+    rounds: int
 
 
-FULL: Final = Pace(load_s=8.0, fanouts=3, settle_s=2.0)
-QUICK: Final = Pace(load_s=2.0, fanouts=1, settle_s=1.0)
+FULL: Final = Pace(load_s=8.0, fanouts=3, settle_s=2.0, rounds=3)
+QUICK: Final = Pace(load_s=2.0, fanouts=1, settle_s=1.0, rounds=1)
 
 
 class _Bench:
-    """A running cluster and what was measured on it so far."""
+    """The cluster that most is measured on, and what was measured so far."""
 
-    def __init__(self, processes: Sequence[ServerProcess], pace: Pace) -> None:
-        self.processes = processes
+    def __init__(self, cluster: BenchCluster, pace: Pace) -> None:
+        self.cluster = cluster
         self.pace = pace
         self.figures: list[Figure] = []
-        self.leader, self.follower = processes[0].files, processes[1].files
         self._shares = itertools.count()
 
     @property
-    def servers(self) -> list[ServerFiles]:
-        """Return the servers' files, in the order of their names."""
-        return [process.files for process in self.processes]
+    def leader(self) -> ServerFiles:
+        """Return the leader, by when that was last looked at."""
+        return self.cluster.leader
 
     def add(self, name: str, title: str, value: float, unit: str, where: str) -> None:
         """Take one plain figure into the report."""
@@ -119,18 +116,7 @@ class _Bench:
             )
 
     def _take(self, figure: Figure) -> None:
-        self.figures.append(figure)
-        print(f"  {figure.title} [{figure.where}]: {figure.value:,.6g} {figure.unit}")
-
-    def find_leader(self) -> None:
-        """Wait until every server serves, and remember who leads."""
-        self.leader = asyncio.run(_wait_until_serving(self.processes))
-        self.follower = next(f for f in self.servers if f.name != self.leader.name)
-
-    def both(self) -> Iterator[tuple[str, ServerFiles]]:
-        """Go through the leader and one follower."""
-        yield "leader", self.leader
-        yield "follower", self.follower
+        self.figures.append(shown(figure))
 
     def own_nodes(self) -> range:
         """Return numbers of nodes that no other run writes to."""
@@ -139,38 +125,29 @@ class _Bench:
         return range(first, first + NODES_PER_RUN)
 
 
-async def _wait_until_serving(processes: Sequence[ServerProcess]) -> ServerFiles:
-    def check() -> None:
-        for process in processes:
-            assert process.is_running, f"{process.files.name} has ended"
+def run_bench(
+    *, json_path: Path | None, is_quick: bool, only: Sequence[str] = ()
+) -> int:
+    """Measure, print the table, write the JSON if asked for; return the exit code.
 
-    servers = [process.files for process in processes]
-    async with open_session() as session:
-        return await wait_for_leader(session, servers, within_s=SERVING_S, check=check)
-
-
-def run_bench(*, json_path: Path | None, is_quick: bool) -> int:
-    """Measure, print the table, write the JSON if asked for; return the exit code."""
-    with tempfile.TemporaryDirectory(prefix="nodestate-bench-") as directory:
-        processes = [
-            ServerProcess(files)
-            for files in lay_out(Path(directory), settings=SETTINGS)
-        ]
-        try:
-            report = _measure(_Bench(processes, QUICK if is_quick else FULL))
-        except Exception:
-            for process in processes:
-                print(f"{process.files.name}:\n{process.log_tail()}", file=sys.stderr)
-            raise
-        finally:
-            stop_all(processes)
-    print("\n" + to_table(report))
-    if json_path is not None:
-        json_path.write_bytes(to_json(report))
-    return 0
+    `only` names the parts to measure, of `PARTS`; none are all.
+    """
+    parts = only or PARTS
+    figures: list[Figure] = []
+    sizes = Sizes()
+    if LOADS in parts:
+        with laid_out_cluster() as cluster:
+            bench = _Bench(cluster, QUICK if is_quick else FULL)
+            sizes = _measure(bench)
+            figures += bench.figures
+    for part, measure in ((ROLLING, measure_rolling), (SCALE, measure_scale)):
+        if part in parts:
+            print(part, flush=True)
+            figures += map(shown, measure(is_quick=is_quick))
+    return finish(figures, sizes, json_path)
 
 
-def _measure(bench: _Bench) -> Report:
+def _measure(bench: _Bench) -> Sizes:
     steps: Sequence[Callable[[_Bench], None]] = (
         _measure_start,
         _measure_registrations,
@@ -180,6 +157,7 @@ def _measure(bench: _Bench) -> Report:
         _measure_yardstick,
         _measure_node_reads,
         _measure_list_reads,
+        _measure_consistent_reads,
         _measure_yardstick,
         _measure_list_fanout,
         _measure_node_fanout,
@@ -189,47 +167,14 @@ def _measure(bench: _Bench) -> Report:
     for step in steps:
         print(step.__name__.removeprefix("_measure_").replace("_", " "), flush=True)
         step(bench)
-    node, _ = _get(bench.leader, f"/v1/node/{node_id(READ_NODE)}")
-    nodes, _ = _get(bench.leader, "/v1/nodes")
-    return Report(
-        machine=machine_name(),
-        cores=os.cpu_count() or 0,
-        python=platform.python_version(),
-        load_generator=generator_name(),
-        node_count=NODE_COUNT,
-        node_bytes=len(node),
-        list_bytes=len(nodes),
-        figures=bench.figures,
-    )
-
-
-def _get(files: ServerFiles, path: str) -> tuple[bytes, int]:
-    """Return the body and the index of an answer."""
-    connection = http.client.HTTPConnection(files.http, timeout=SERVING_S)
-    with contextlib.closing(connection):
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read()
-    assert answer.status == 200, f"GET {path}: {answer.status} {body!r}"
-    return body, int(answer.headers["X-Nomad-Index"])
+    node, _ = get(bench.leader, f"/v1/node/{node_id(READ_NODE)}")
+    nodes, _ = get(bench.leader, "/v1/nodes")
+    return Sizes(NODE_COUNT, len(node), len(nodes))
 
 
 def _measure_start(bench: _Bench) -> None:
-    seconds = _start_all(bench)
+    seconds = bench.cluster.start()
     bench.add("start_empty", "start to serving, empty", seconds, "s", "all")
-
-
-def _start_all(bench: _Bench) -> float:
-    start = time.monotonic()
-    for process in bench.processes:
-        process.start()
-    bench.find_leader()
-    return time.monotonic() - start
-
-
-def _registration(nodes: Sequence[dict[str, Any]]) -> Request:
-    body = {"Node": nodes[0]} if len(nodes) == 1 else {"Nodes": nodes}
-    return Request("PUT", "/v1/nodes", json.dumps(body, separators=(",", ":")))
 
 
 def _measure_registrations(bench: _Bench) -> None:
@@ -240,44 +185,24 @@ def _measure_registrations(bench: _Bench) -> None:
             LoadPlan(
                 address=address,
                 connections=clients,
-                requests=[_registration([node]) for node in make_fleet(numbers)],
+                requests=[registration([node]) for node in make_fleet(numbers)],
             )
         )
         name = "registrations_single" if clients == 1 else f"registrations_{clients}"
-        title = f"registrations one by one, {_clients(clients)}"
+        title = f"registrations one by one, {clients_text(clients)}"
         bench.add_load(name, title, load, "leader")
-    fleet = make_fleet(range(3 * half, NODE_COUNT))
-    batches = [
-        _registration(fleet[first : first + BATCH_NODES])
-        for first in range(0, len(fleet), BATCH_NODES)
-    ]
-    load = run_client(LoadPlan(address=address, connections=1, requests=batches))
+    numbers = range(3 * half, NODE_COUNT)
+    load = register_in_batches(bench.leader, numbers)
     title = f"registrations in batches of {BATCH_NODES}, 1 client"
-    rate = len(fleet) / load.seconds
+    rate = len(numbers) / load.seconds
     bench.add("registrations_batch", title, rate, "/s", "leader")
-    nodes, _ = _get(bench.leader, "/v1/nodes")
+    nodes, _ = get(bench.leader, "/v1/nodes")
     assert len(json.loads(nodes)) == NODE_COUNT, "not every node was registered"
-
-
-def _clients(count: int) -> str:
-    return f"{count} client" if count == 1 else f"{count} clients"
-
-
-def _eligibility_writes(numbers: Sequence[int]) -> list[Request]:
-    return [
-        Request(
-            "PUT",
-            f"/v1/node/{node_id(number)}/eligibility",
-            f'{{"Eligibility":"{word}"}}',
-        )
-        for word in ("ineligible", "eligible")
-        for number in numbers
-    ]
 
 
 def _measure_yardstick(bench: _Bench) -> None:
     """Measure bare aiohttp between the loads, since machines change their minds."""
-    node, _ = _get(bench.leader, f"/v1/node/{node_id(READ_NODE)}")
+    node, _ = get(bench.leader, f"/v1/node/{node_id(READ_NODE)}")
     with running_yardstick(len(node)) as address:
         load = run_for_a_time(
             LoadPlan(
@@ -287,22 +212,22 @@ def _measure_yardstick(bench: _Bench) -> None:
                 seconds=bench.pace.load_s / 2,
             )
         )
-    title = f"bare aiohttp with such a body, {_clients(READ_CLIENTS)}"
+    title = f"bare aiohttp with such a body, {clients_text(READ_CLIENTS)}"
     bench.add_load(YARDSTICK, title, load, "-")
 
 
 def _measure_writes(bench: _Bench) -> None:
-    for where, files in bench.both():
+    for where, files in bench.cluster.both():
         for clients in WRITE_CLIENTS:
             load = run_for_a_time(
                 LoadPlan(
                     address=files.http,
                     connections=clients,
-                    requests=_eligibility_writes(bench.own_nodes()),
+                    requests=eligibility_writes(bench.own_nodes()),
                     seconds=bench.pace.load_s,
                 )
             )
-            title = f"eligibility writes, {_clients(clients)}"
+            title = f"eligibility writes, {clients_text(clients)}"
             bench.add_load(f"eligibility_writes_{clients}", title, load, where)
 
 
@@ -316,7 +241,7 @@ def _measure_list_reads(bench: _Bench) -> None:
 
 def _measure_reads(bench: _Bench, name: str, path: str, clients: int) -> None:
     what = "one node" if name == "node_reads" else "the whole list"
-    for where, files in bench.both():
+    for where, files in bench.cluster.both():
         load = run_for_a_time(
             LoadPlan(
                 address=files.http,
@@ -325,8 +250,40 @@ def _measure_reads(bench: _Bench, name: str, path: str, clients: int) -> None:
                 seconds=bench.pace.load_s,
             )
         )
-        title = f"reads of {what}, {_clients(clients)}"
+        title = f"reads of {what}, {clients_text(clients)}"
         bench.add_load(name, title, load, where)
+
+
+def _measure_consistent_reads(bench: _Bench) -> None:
+    """Measure reads that ask the leader first in turn with local ones, and compare."""
+    plain = f"/v1/node/{node_id(READ_NODE)}"
+    paths = {
+        "local": plain,
+        "stale": f"{plain}?stale",
+        "consistent": f"{plain}?consistent",
+    }
+    for where, files in bench.cluster.both():
+        loads: dict[str, list[LoadFigures]] = {mode: [] for mode in paths}
+        for _ in range(bench.pace.rounds):
+            for mode, path in paths.items():
+                loads[mode].append(
+                    run_for_a_time(
+                        LoadPlan(
+                            address=files.http,
+                            connections=READ_CLIENTS,
+                            requests=[Request("GET", path)],
+                            seconds=bench.pace.load_s / 2,
+                        )
+                    )
+                )
+        for mode in ("stale", "consistent"):
+            title = f"reads of one node, {mode}, {clients_text(READ_CLIENTS)}"
+            bench.add_load(f"{mode}_reads", title, middle(loads[mode]), where)
+        cost = (
+            middle(loads["local"]).per_second / middle(loads["consistent"]).per_second
+        )
+        title = f"what a consistent read costs, {clients_text(READ_CLIENTS)}"
+        bench.add("consistent_read_cost", title, cost, "local reads", where)
 
 
 def _measure_list_fanout(bench: _Bench) -> None:
@@ -339,7 +296,7 @@ def _measure_node_fanout(bench: _Bench) -> None:
 
 def _measure_fanout(bench: _Bench, name: str, path: str, watchers: int) -> None:
     what = "one node" if name == "node_fanout_1000" else "the list"
-    for where, files in bench.both():
+    for where, files in bench.cluster.both():
         runs = [
             _fan_out(bench, files, path, watchers, count)
             for count in range(bench.pace.fanouts)
@@ -356,7 +313,7 @@ def _fan_out(
     before, after = ("eligible", "ineligible")[:: 1 if count % 2 == 0 else -1]
     # Whatever was left behind by other runs, the write that wakes changes something.
     _write_eligibility(files, before)
-    _, index = _get(files, path)
+    _, index = get(files, path)
     plan = FanoutPlan(
         watch_address=files.http,
         write_address=bench.leader.http,
@@ -400,10 +357,10 @@ def _measure_memory_after_load(bench: _Bench) -> None:
 
 def _measure_memory(bench: _Bench, name: str, title: str) -> None:
     time.sleep(REST_S)
-    for process in bench.processes:
-        where = "leader" if process.files.name == bench.leader.name else "follower"
+    for process in bench.cluster.processes:
+        where = bench.cluster.role(process.files)
         for kind in ("Pss", "Rss"):
-            megabytes = _memory_mb(process.pid, kind)
+            megabytes = memory_mib(process.pid, kind)
             bench.add(
                 f"{name}_{kind.lower()}",
                 f"{title}, {kind.upper()}",
@@ -413,15 +370,8 @@ def _measure_memory(bench: _Bench, name: str, title: str) -> None:
             )
 
 
-def _memory_mb(pid: int, kind: str) -> float:
-    """Return a process's memory; PSS counts what processes share in equal parts."""
-    text = (PROC / str(pid) / "smaps_rollup").read_text(encoding="ascii")
-    line = next(line for line in text.splitlines() if line.startswith(f"{kind}:"))
-    return int(line.split()[1]) / 1024
-
-
 def _measure_restart(bench: _Bench) -> None:
-    _, index = _get(bench.leader, "/v1/nodes?per_page=1")
-    stop_all(bench.processes)
+    _, index = get(bench.leader, "/v1/nodes?per_page=1")
+    stop_all(bench.cluster.processes)
     title = f"start to serving, log of {index:,} entries"
-    bench.add("start_with_log", title, _start_all(bench), "s", "all")
+    bench.add("start_with_log", title, bench.cluster.start(), "s", "all")

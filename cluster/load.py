@@ -75,7 +75,10 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a plan. `refused` are answers that are no 2xx, `broken` none at all."""
+    """What came of a plan. `refused` are answers that are no 2xx, `broken` none at all.
+
+    The longest answer is known of our own client only.
+    """
 
     answers: int
     refused: int
@@ -83,6 +86,7 @@ class LoadFigures(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     p50_ms: float
     p99_ms: float
+    longest_ms: float | None = None
 
     @property
     def per_second(self) -> float:

@@ -104,6 +104,7 @@ def summarise(
         seconds=seconds,
         p50_ms=ordered[len(ordered) // 2] * 1e3,
         p99_ms=ordered[len(ordered) * 99 // 100] * 1e3,
+        longest_ms=ordered[-1] * 1e3,
     )
 
 

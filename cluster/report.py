@@ -122,9 +122,14 @@ def _number(value: float | None) -> str:
 
 def _footnote(report: Report) -> str:
     speed = machine_speed(report)
-    return (
+    sizes = (
         f"{report.node_count:,} nodes of {report.node_bytes:,} bytes, list of "
-        f"{report.list_bytes:,} bytes; {report.machine}, {report.cores} cores, "
+        f"{report.list_bytes:,} bytes; "
+        if report.node_count
+        else ""
+    )
+    return (
+        f"{sizes}{report.machine}, {report.cores} cores, "
         f"Python {report.python}; load by {report.load_generator} on the same machine.\n"
         "Nomad: three servers of 0.10.9 on another machine of two cores, on which bare "
         f"aiohttp answered {YARDSTICK_THERE:,} times a second; this one did "
