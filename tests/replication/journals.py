@@ -6,10 +6,14 @@ import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from cluster.simulation.disk import MemoryDisk
+from nodestate.errors import CorruptRecordError
 from nodestate.ports import Disk
 from nodestate.replication.journal import Journal
 from nodestate.replication.records import Entry, LogBase
+from nodestate.replication.recovery import recover
 from tests.fakes import FakeClock, FakeMetrics
 
 SEGMENT_BYTES = 2048
@@ -49,8 +53,9 @@ def open_journal(
 def old_journal() -> MemoryDisk:
     """Return a disk with three segments as the first release left them.
 
-    Term 2 and a vote for server1; entries 1 to 7, with an 8 that was replaced, of term
-    2; in the second segment 8 to 10 of term 3, and no vote; in the third, 13 and 14.
+    In the first, term 2 with a vote for server1, and entries 1 to 6 of term 2; in the
+    second 7, and an 8 that was replaced, 8 to 13 of term 3, and term 3 with no vote; in
+    the third, 14.
     """
     disk = MemoryDisk()
     for name, packed in OLD_JOURNAL.items():
@@ -103,3 +108,23 @@ async def written(disk: MemoryDisk, *rounds: list[Entry]) -> None:
             await flush(journal)
     journal.close()
     disk.kill()
+
+
+def file_contents(disk: MemoryDisk) -> dict[str, bytes | None]:
+    return {name: disk.read_file(name) for name in disk.names()}
+
+
+def with_files(files: dict[str, bytes | None]) -> MemoryDisk:
+    disk = MemoryDisk()
+    for name, data in files.items():
+        disk.put_file(name, data or b"")
+    return disk
+
+
+def refuses(disk: MemoryDisk, snapshot: LogBase | None = None) -> str:
+    """Return the text of the refusal, which must not have changed a byte."""
+    before = file_contents(disk)
+    with pytest.raises(CorruptRecordError) as error:
+        recover(disk, snapshot)
+    assert file_contents(disk) == before
+    return str(error.value)

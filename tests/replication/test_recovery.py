@@ -10,33 +10,16 @@ from tests.replication.journals import (
     SEGMENT_BYTES,
     contents,
     entries,
+    file_contents,
     flush,
     open_journal,
+    refuses,
+    with_files,
     writing,
     written,
 )
 
 FIRST, SECOND, THIRD = (segment_name(number) for number in (1, 2, 3))
-
-
-def file_contents(disk: MemoryDisk) -> dict[str, bytes | None]:
-    return {name: disk.read_file(name) for name in disk.names()}
-
-
-def with_files(files: dict[str, bytes | None]) -> MemoryDisk:
-    disk = MemoryDisk()
-    for name, data in files.items():
-        disk.put_file(name, data or b"")
-    return disk
-
-
-def refuses(disk: MemoryDisk) -> str:
-    """Return the text of the refusal, which must not have changed a byte."""
-    before = file_contents(disk)
-    with pytest.raises(CorruptRecordError) as error:
-        recover(disk)
-    assert file_contents(disk) == before
-    return str(error.value)
 
 
 @pytest.mark.slow
