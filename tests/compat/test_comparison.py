@@ -152,7 +152,7 @@ def test_an_index_in_a_path_is_ours_if_it_was_answered():
         ({"HTTPAddr": "127.0.0.1:4646"}, {"HTTPAddr": "127.0.0.1:1"}, False),
         ({"Tags": {"port": "4647"}}, {"Tags": {"port": "1"}}, True),
         ({"Tags": {"port": "4647"}}, {"Tags": {"port": 1}}, False),
-        ({"Port": 4647}, {"Port": 0}, False),
+        ({"Port": 4647}, {"Port": 1 << 16}, False),
     ],
 )
 def test_of_a_server_only_the_ports_may_differ(wanted, found, is_same):
