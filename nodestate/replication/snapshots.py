@@ -40,6 +40,7 @@ READ_BYTES: Final = 1 << 20
 SNAPSHOT_BYTES_MAX: Final = 16 << 30
 """The largest file that is taken from elsewhere."""
 KEPT: Final = 2
+NOT_KEPT: Final = "it is not kept"
 ADVICE: Final = (
     "replace this server (remove it, and add one with an empty data directory), or, if a"
     " newer version wrote it, run that version"
@@ -100,27 +101,23 @@ class SnapshotStore:
         staged = self._disk.stage_file(name)
         try:
             byte_count = await self._append(staged, meta, state)
-            return await self._seal(staged, meta.index, meta.term, byte_count)
+            await staged.sync()
+            with _naming(name, NOT_KEPT):
+                written = await self._scan(staged.read, meta)
+            return await self._keep(staged, written, byte_count)
         except BaseException:
             staged.abandon()
             raise
 
     async def load(self, info: SnapshotInfo) -> State:
         """Return the state in it, put together in slices while others have their turn."""
-        loader = StateLoader()
-        slices = _Slices(self._clock)
 
         async def read(offset: int, length: int) -> bytes:
             return await self._disk.read_piece(info.name, offset, length)
 
-        async def use(payload: bytes) -> None:
-            for piece in await self._disk.compute(lambda: decode_frame(payload)):
-                loader.feed(piece)
-                await slices.pause_if_due()
-
         with _naming(info.name, ADVICE):
-            await self._scan(read, info, use)
-            return loader.finish()
+            _, state = await self._scan_and_load(read, info)
+        return state
 
     def load_now(self, info: SnapshotInfo) -> State:
         """Do the same at once, holding up the loop: for start-up only."""
@@ -145,8 +142,15 @@ class SnapshotStore:
             )
         staged = self._disk.stage_file(name)
 
-        async def seal() -> SnapshotInfo:
-            return await self._seal(staged, index, term, byte_count)
+        async def seal() -> tuple[SnapshotInfo, State]:
+            await staged.sync()
+            # Loaded before it is kept: from here on a restart would have to load it, and
+            # one that only a newer version can read must not stop an older server.
+            with _naming(name, NOT_KEPT):
+                meta, state = await self._scan_and_load(
+                    staged.read, SnapshotMeta(index=index, term=term)
+                )
+            return await self._keep(staged, meta, byte_count), state
 
         return Receiving(staged, byte_count, seal)
 
@@ -193,21 +197,32 @@ class SnapshotStore:
         frame = await self._disk.compute(lambda: encoder.frame(pieces))
         await staged.append(frame)
 
-    async def _seal(
-        self, staged: StagedFile, index: int, term: int, byte_count: int
+    async def _keep(
+        self, staged: StagedFile, meta: SnapshotMeta, byte_count: int
     ) -> SnapshotInfo:
         """Give a file its name, now that the disk has been seen to have all of it."""
-        await staged.sync()
-        wanted = SnapshotMeta(index=index, term=term)
-        name = snapshot_name(index, term)
-        with _naming(name, "it is not kept"):
-            meta = await self._scan(staged.read, wanted)
         await staged.finish()
-        if name not in self._names:
-            self._names.append(name)
+        info = _info(meta, byte_count)
+        if info.name not in self._names:
+            self._names.append(info.name)
             self._names.sort(key=_order)
-        info = self._infos[name] = _info(meta, byte_count)
+        self._infos[info.name] = info
         return info
+
+    async def _scan_and_load(
+        self, read: Callable[[int, int], Awaitable[bytes]], wanted: SnapshotMeta
+    ) -> tuple[SnapshotMeta, State]:
+        """Return the header and the state of a file, if all of it fits together."""
+        loader = StateLoader()
+        slices = _Slices(self._clock)
+
+        async def use(payload: bytes) -> None:
+            for piece in await self._disk.compute(lambda: decode_frame(payload)):
+                loader.feed(piece)
+                await slices.pause_if_due()
+
+        meta = await self._scan(read, wanted, use)
+        return meta, loader.finish()
 
     async def _scan(
         self,
@@ -259,7 +274,7 @@ class Receiving:
         self,
         staged: StagedFile,
         byte_count: int,
-        seal: Callable[[], Awaitable[SnapshotInfo]],
+        seal: Callable[[], Awaitable[tuple[SnapshotInfo, State]]],
     ) -> None:
         self._staged = staged
         self._byte_count = byte_count
@@ -278,8 +293,8 @@ class Receiving:
         self._received_bytes = end
         await self._staged.append(data)
 
-    async def finish(self) -> SnapshotInfo:
-        """Return once all of it is verified and durable."""
+    async def finish(self) -> tuple[SnapshotInfo, State]:
+        """Return it and its state once all of it is verified, loaded and durable."""
         if self._received_bytes != self._byte_count:
             raise SnapshotError(f"{self._received_bytes} bytes of {self._byte_count}")
         return await self._seal()

@@ -18,6 +18,7 @@ from nodestate.ports import Disk
 from nodestate.replication import snapshots
 from nodestate.replication.disk import SystemDisk
 from nodestate.replication.snapshot_format import (
+    SnapshotEncoder,
     SnapshotMeta,
     decode_frame,
     snapshot_name,
@@ -72,7 +73,9 @@ async def send(store: SnapshotStore, content: bytes, *, index: int = 10, term: i
     try:
         for offset in range(0, len(content), size):
             await receiving.add(offset, content[offset : offset + size])
-        return await receiving.finish()
+        info, state = await receiving.finish()
+        assert has_same_content(state, await store.load(info))
+        return info
     finally:
         receiving.abandon()
 
@@ -434,6 +437,17 @@ async def test_what_does_not_fit_together_is_not_kept():
             await send(store, sent, index=index)
         assert disk.names() == []
         assert store.newest() is None
+
+
+async def test_what_only_a_newer_version_can_read_is_not_kept():
+    encoder = SnapshotEncoder()
+    content = encoder.opening(meta()) + encoder.frame([b"\xc1"]) + encoder.footer()
+    disk = MemoryDisk()
+
+    with pytest.raises(SnapshotError, match="it is not kept"):
+        await send(store_on(disk), content)
+
+    assert disk.names() == []
 
 
 def test_what_is_too_large_is_not_begun(monkeypatch):
