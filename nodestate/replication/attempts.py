@@ -217,14 +217,16 @@ class AttemptBook:
         if pending.attempt is not None:
             pending.attempt.end(pending.resolved)
 
-    def on_leader(self, leader_id: str, term: int) -> None:
-        """End the attempts that the present leader need not have in its log."""
+    def on_leader_changed(self, leader_id: str | None) -> None:
+        """End the attempts that the present leader need not have in its log.
+
+        While there is none they stay: there is nobody to try again with.
+        """
+        if leader_id is None:
+            return
         for attempt in self._repeatable():
-            if attempt.index:
-                is_with_leader = attempt.term >= term
-            else:
-                is_with_leader = attempt.peer_id == leader_id
-            if not is_with_leader:
+            appended_by = attempt.peer_id or self._server_id
+            if appended_by != leader_id:
                 attempt.end(LEADER_CHANGED)
 
     def on_disconnected(self, peer_id: str) -> None:

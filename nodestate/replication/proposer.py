@@ -55,7 +55,6 @@ class LogProposer:
         self._ids = ids
         self._in_flight_max = config.proposals_max
         self._in_flight_count = 0
-        replica.on_change(self._on_change)
         self._latency = metrics.timing(
             "nodestate_replication_propose_seconds",
             "Time from a proposal to its outcome.",
@@ -186,12 +185,6 @@ class LogProposer:
             return await attempt.ending
         finally:
             timer.cancel()
-
-    def _on_change(self) -> None:
-        """Try again with the new leader what was on its way to the one before."""
-        status = self._replica.status()
-        if status.leader_id is not None:
-            self._replica.attempts.on_leader(status.leader_id, status.term)
 
     def _pause_s(self, give_up_at_s: float) -> float:
         spread_s = (RETRY_S_MAX - RETRY_S_MIN) * self._ids.jitter()

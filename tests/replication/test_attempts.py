@@ -191,38 +191,29 @@ async def test_closing_one_of_two_in_the_same_place_leaves_the_other():
 # What may be in a log
 
 
-@pytest.mark.parametrize(
-    ("placed_in_term", "leader_id", "ending"),
-    [
-        (None, "B", None),
-        (None, "C", LEADER_CHANGED),
-        (3, "B", None),
-        (3, "C", None),
-        (2, "B", LEADER_CHANGED),
-        (4, "C", None),
-    ],
-)
-async def test_a_new_leader_ends_what_it_need_not_have(
-    placed_in_term, leader_id, ending
-):
+@pytest.mark.parametrize("is_placed", [False, True])
+async def test_a_new_leader_ends_what_it_need_not_have(is_placed):
     book = AttemptBook("A", "boot")
     attempt = await opened(book)
-    if placed_in_term is not None:
-        book.place(attempt, 7, placed_in_term)
+    if is_placed:
+        book.place(attempt, 7, 2)
 
-    book.on_leader(leader_id, 3)
+    book.on_leader_changed("B")
+    book.on_leader_changed(None)
+    assert not attempt.ending.done()
+    book.on_leader_changed("C")
 
-    assert attempt.ending.done() == (ending is not None)
-    if ending is not None:
-        assert attempt.ending.result() == ending
+    assert attempt.ending.result() == LEADER_CHANGED
 
 
-async def test_what_a_deposed_leader_has_appended_itself_is_ended_too():
+async def test_what_a_leader_has_appended_itself_is_ended_once_it_is_deposed():
     book = AttemptBook("A", "boot")
     attempt = book.open(book.begin())
     book.place(attempt, 7, 2)
 
-    book.on_leader("B", 3)
+    book.on_leader_changed("A")
+    assert not attempt.ending.done()
+    book.on_leader_changed("B")
 
     assert attempt.ending.result() == LEADER_CHANGED
 
@@ -244,7 +235,7 @@ async def test_the_only_attempt_is_waited_for_to_the_end():
     book = AttemptBook("A", "boot")
     attempt = await opened(book, is_only=True)
 
-    book.on_leader("C", 9)
+    book.on_leader_changed("C")
     book.on_disconnected("B")
 
     assert not attempt.ending.done()
