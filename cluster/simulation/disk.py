@@ -161,6 +161,10 @@ class MemoryDisk:
         for content in self._contents.values():
             content.crash(rng, self.page_bytes)
 
+    def used_bytes(self, name: str) -> int:
+        """Return how much of a file was written, zeros at its end left out."""
+        return len(self._contents[name].seen.rstrip(b"\0"))
+
     def flip_bit(self, name: str, bit: int) -> None:
         """Let one bit of a file rot."""
         content = self._contents[name]

@@ -9,6 +9,7 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, TypeVar
 
@@ -46,7 +47,10 @@ class Handle:
 
 
 class Process:
-    """One start of a server: everything that runs in its `context`, and in copies of it."""
+    """One start of a server: everything that runs in its `context`, and in copies of it.
+
+    `gone` is set once it is killed.
+    """
 
     def __init__(self, loop: "VirtualTimeLoop", name: str) -> None:
         self.name = name
@@ -55,6 +59,7 @@ class Process:
         self.is_dead = False
         self.is_paused = False
         self.paused_s = 0.0
+        self.gone: asyncio.Future[None] = loop.create_future()
         self._loop = loop
         self._paused_at_s = 0.0
         self._parked: list[Handle] = []
@@ -92,6 +97,8 @@ class Process:
         self.resume()
         self.is_dead = True
         self._loop.halted_count += 1
+        if not self.gone.done():
+            self.gone.set_result(None)
 
     def take(self, handle: Handle) -> bool:
         """Say whether a callback is not to be run now."""
@@ -279,7 +286,17 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
             handle = self._ready.popleft()
             if not handle.is_cancelled:
                 self._run_one(handle)
+        for task in self._tasks:
+            if not task.done():
+                _close(task)
         self._timers.clear()
+
+
+def _close(task: asyncio.Task[Any]) -> None:
+    """End what will not be cancelled: the task of a dead process may have no turn left."""
+    coroutine: Any = task.get_coro()
+    with suppress(Exception):
+        coroutine.close()
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

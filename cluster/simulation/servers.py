@@ -1,233 +1,203 @@
-"""Replicas in one process: started, killed and restarted, each on a disk of its own."""
+"""Replicas in one process: started, killed, paused and restarted, each on its own disk."""
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
+from types import SimpleNamespace
 from typing import Any, Final
 
-import structlog
 from typing_extensions import override
 
 from cluster.simulation.disk import MemoryDisk
-from cluster.simulation.loop import START_NS
+from cluster.simulation.judge import STATE_MACHINE_SAFETY, Judge, Seen
+from cluster.simulation.loop import Process, VirtualTimeLoop
 from cluster.simulation.network import SimulatedNetwork
-from nodestate.clock import Timer
+from cluster.simulation.surroundings import (
+    Delay,
+    QuietLogger,
+    SeededIds,
+    SimulatedClock,
+    SimulatedSpawner,
+    UnreadMetrics,
+)
 from nodestate.config import ServerConfig, ServerEntry
+from nodestate.fsm.state import State
+from nodestate.model.event import EvaluationCreated, Event
+from nodestate.model.node import NodeKey
+from nodestate.replication.administration import Administration
+from nodestate.replication.configuration import ConfigurationLog
+from nodestate.replication.engine import Engine
+from nodestate.replication.frames import Message
 from nodestate.replication.proposer import LogProposer
 from nodestate.replication.records import Entry
 from nodestate.replication.replica import Replica
 from nodestate.watch import Watch
 
 FIRST_PORT: Final = 4001
-SYNC_S_MAX: Final = 0.003
 
 
-class SimulatedClock:
-    """The loop's virtual time, for one start of a server; nothing runs after its death."""
+class WatchedReplica(Replica):
+    """A replica that is judged after each tick and entry, and before each message."""
 
-    def __init__(self) -> None:
-        self.is_dead = False
+    judge: Judge
+    seen: Seen
+    next_index: int
 
-    def now_ns(self) -> int:
-        """Return the wall clock: all servers agree."""
-        return START_NS + round(self.monotonic_s() * 1e9)
+    def watch_with(self, judge: Judge) -> None:
+        """Be judged from here on."""
+        self.judge = judge
+        self.seen = Seen()
+        self.on_applied(judge.on_events)
 
-    def monotonic_s(self) -> float:
-        """Return the loop's time."""
-        return asyncio.get_running_loop().time()
+    def started(self) -> None:
+        """Be judged by what was found on disk."""
+        assert self._journal is not None
+        self.next_index = self.applied_index() + 1
+        self.seen.commit_index = max(1, self.applied_index())
+        self.judge.on_start(self._server_id, self._journal)
 
-    async def sleep(self, seconds: float) -> None:
-        """Sleep on the loop."""
-        await asyncio.sleep(seconds)
+    @override
+    def _take_part(self, known: ConfigurationLog, *, applied_index: int) -> None:
+        send, journal = self.peers.send, self._journal
+        assert journal is not None
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
-        """Ask the loop."""
-        loop = asyncio.get_running_loop()
-        return loop.call_later(seconds, self._run, callback)
+        def watched_send(peer_id: str, message: Message) -> bool:
+            self.judge.on_send(self._server_id, peer_id, message, journal)
+            return send(peer_id, message)
 
-    def _run(self, callback: Callable[[], None]) -> None:
-        if not self.is_dead:
-            callback()
+        peers: Any = self.peers
+        peers.send = watched_send
+        super()._take_part(known, applied_index=applied_index)
 
+    @override
+    def _tick(self, engine: Engine) -> None:
+        super()._tick(engine)
+        assert self._journal is not None
+        self.judge.on_tick(self._server_id, engine, self._journal, self.seen)
 
-class SeededIds:
-    """Ids and jitter from a seed."""
+    @override
+    def _apply(self, entry: Entry) -> None:
+        if entry.index != self.next_index:
+            self.judge.blame(
+                STATE_MACHINE_SAFETY,
+                f"{self._server_id} applied {entry.index}, not {self.next_index}",
+            )
+        self.next_index = entry.index + 1
+        self.judge.on_entry_begins(self._server_id, entry)
+        super()._apply(entry)
+        self.judge.on_entry(self._server_id, entry.index, self._state)
 
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-
-    def new_id(self) -> str:
-        """Return an id that looks like a UUID."""
-        digits = f"{self._rng.getrandbits(128):032x}"
-        return "-".join(
-            (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
-        )
-
-    def new_seed(self) -> bytes:
-        """Return 16 bytes."""
-        return self._rng.randbytes(16)
-
-    def jitter(self) -> float:
-        """Return a number from 0 to 1."""
-        return self._rng.random()
-
-
-class SimulatedSpawner:
-    """Starts a server's tasks; the first error out of one is kept."""
-
-    def __init__(self) -> None:
-        self.error: BaseException | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
-        """Run it."""
-        task = asyncio.get_running_loop().create_task(coroutine, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_done)
-
-    def cancel_all(self) -> None:
-        """End them all."""
-        for task in list(self._tasks):
-            task.cancel()
-
-    async def wait(self) -> None:
-        """Return once all have ended."""
-        while self._tasks:
-            await asyncio.wait(list(self._tasks))
-            await asyncio.sleep(0)
-
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self.error = self.error or task.exception()
-
-
-class _NoMeasure:
-    def add(self, amount: float = 1.0, label: str = "") -> None:
-        pass
-
-    def observe(self, seconds: float, label: str = "") -> None:
-        pass
-
-
-class UnreadMetrics:
-    """Metrics that nobody reads."""
-
-    def counter(self, name: str, description: str, label: str = "") -> _NoMeasure:
-        """Return a counter that forgets."""
-        del name, description, label
-        return _NoMeasure()
-
-    def timing(self, name: str, description: str, label: str = "") -> _NoMeasure:
-        """Return a timing that forgets."""
-        del name, description, label
-        return _NoMeasure()
-
-    def gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
-        """Do nothing."""
+    @override
+    def _adopt(self, state: State, index: int) -> None:
+        super()._adopt(state, index)
+        self.next_index = index + 1
+        self.judge.count("snapshots installed")
+        self.judge.on_entry(self._server_id, index, state)
 
 
 class SimulatedServer:
-    """One start of a server."""
+    """One start of a server.
+
+    `services` is as much of the HTTP room's as blocking reads need; `waiting` says, by
+    operation, for which key, behind which index and since when one is parked.
+    """
 
     def __init__(
-        self,
-        config: ServerConfig,
-        *,
-        disk: MemoryDisk,
-        network: SimulatedNetwork,
-        rng: random.Random,
-        watcher: "EntryWatcher",
+        self, cluster: "SimulatedCluster", name: str, rng: random.Random
     ) -> None:
+        config = cluster.configs[name]
         self.config = config
-        self.server_id = config.name
-        self.clock = SimulatedClock()
-        self.spawner = SimulatedSpawner()
+        self.server_id = name
+        self.process = Process(cluster.loop, name)
+        self.clock = SimulatedClock(offset_ns=cluster.clock_offsets_ns[name])
+        self.spawner = SimulatedSpawner(
+            self.process, lambda error: cluster.on_failure(self, error)
+        )
         self.watch = Watch()
         self.is_running = False
-        ids = SeededIds(rng)
+        self.ids = SeededIds(rng)
         metrics = UnreadMetrics()
-        logger = structlog.get_logger().bind(server_id=config.name)
-        self.replica = _WatchedReplica(
+        logger: Any = QuietLogger()
+        self.replica = WatchedReplica(
             config,
-            disk=disk,
-            network=network.view(config.name),
+            disk=cluster.disks[name],
+            network=cluster.network.view(name, self.process),
             clock=self.clock,
-            ids=ids,
+            ids=self.ids,
             spawner=self.spawner,
             watch=self.watch,
             metrics=metrics,
             logger=logger,
         )
-        self.replica.watch_entries(watcher, config.name)
+        self.replica.watch_with(cluster.judge)
+        self.replica.on_applied(self._on_applied)
+        self.services = SimpleNamespace(
+            config=config,
+            clock=self.clock,
+            ids=self.ids,
+            watch=self.watch,
+            view=self.replica,
+            waiting_count=0,
+            is_stopping=False,
+        )
+        self.waiting: dict[int, tuple[NodeKey | None, int, float]] = {}
+        self._changes: dict[NodeKey | None, list[tuple[int, float]]] = {}
         self.proposer = LogProposer(
-            self.replica, config=config, clock=self.clock, ids=ids, metrics=metrics
+            self.replica,
+            config=config,
+            clock=self.clock,
+            ids=self.ids,
+            metrics=metrics,
+        )
+        self.administration = Administration(
+            self.replica, config=config, clock=self.clock, logger=logger
         )
 
+    def _on_applied(self, index: int, events: Sequence[Event]) -> None:
+        now_s = self.process.active_s()
+        for event in events:
+            if not isinstance(event, EvaluationCreated):
+                self._changes.setdefault(event.key, []).append((index, now_s))
+                self._changes.setdefault(None, []).append((index, now_s))
+
+    def possible_since(self, key: NodeKey | None, index: int, since_s: float) -> float:
+        """Return from when on a read of that key, parked `since_s`, had an answer.
+
+        A change that came with a snapshot is not among those that were seen to come.
+        """
+        for changed_at, at_s in self._changes.get(key, ()):
+            if changed_at > index:
+                return max(at_s, since_s)
+        return self.process.active_s()
+
     async def start(self) -> None:
-        """Start it."""
+        """Start it, in its own process; raises what keeps it from starting."""
+        await self.process.spawn(self._start())
+
+    async def _start(self) -> None:
         await self.replica.start()
+        self.replica.started()
+        self.spawner.spawn(self.administration.run(), name="administration")
         self.is_running = True
 
 
-class EntryWatcher:
-    """Judges every entry that any server applies: the same one everywhere, in order."""
-
-    def __init__(self) -> None:
-        self.entries: dict[int, Entry] = {}
-        self.leaders: dict[int, str] = {}
-        self.violations: list[str] = []
-        self.applied_count = 0
-
-    def on_entry(self, server_id: str, entry: Entry) -> None:
-        """Compare an applied entry with what others applied."""
-        self.applied_count += 1
-        known = self.entries.setdefault(entry.index, entry)
-        if known != entry:
-            self.violations.append(f"{server_id} applied another entry {entry.index}")
-
-    def on_leader(self, server_id: str, term: int) -> None:
-        """Compare a leader with those known of its term."""
-        known = self.leaders.setdefault(term, server_id)
-        if known != server_id:
-            self.violations.append(f"{known} and {server_id} both lead in term {term}")
-
-
-class _WatchedReplica(Replica):
-    """A replica whose applied entries and leaderships are looked at."""
-
-    def watch_entries(self, watcher: EntryWatcher, server_id: str) -> None:
-        self._watcher = watcher
-        self._watched_id = server_id
-        self._next_index = 1
-        self.on_change(self._look)
-
-    def _look(self) -> None:
-        status = self.status()
-        if status.is_leader:
-            self._watcher.on_leader(self._watched_id, status.term)
-
-    @override
-    def _apply(self, entry: Entry) -> None:
-        if entry.index != self._next_index:
-            self._watcher.violations.append(
-                f"{self._watched_id} applied {entry.index}, not {self._next_index}"
-            )
-        self._next_index = entry.index + 1
-        self._watcher.on_entry(self._watched_id, entry)
-        super()._apply(entry)
-
-
 class SimulatedCluster:
-    """The servers of a cluster, their disks and their network."""
+    """The servers of a cluster, their disks, their network, and who judges them.
+
+    `on_failure` is called when a server's task fails, which stops a real server.
+    """
 
     def __init__(
         self, seed: int, server_count: int, settings: Mapping[str, Any]
     ) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        self.loop = loop
         self.rng = _generator(seed)
         self.network = SimulatedNetwork(_generator(self.rng.random()))
-        self.watcher = EntryWatcher()
         names = [f"server{number + 1}" for number in range(server_count)]
+        self.judge = Judge(names)
         entries = tuple(
             ServerEntry(
                 name=name,
@@ -242,36 +212,44 @@ class SimulatedCluster:
             )
             for entry in entries
         }
-        disk_rng = _generator(self.rng.random())
-        self.disks = {name: MemoryDisk(delay=_delay(disk_rng)) for name in names}
+        self.delays = {name: Delay(_generator(self.rng.random())) for name in names}
+        self.disks = {name: MemoryDisk(delay=self.delays[name]) for name in names}
+        for name, disk in self.disks.items():
+            disk.on_sync = self.judge.durable[name].on_sync
         self.servers: dict[str, SimulatedServer] = {}
+        self.clock_offsets_ns = dict.fromkeys(names, 0)
+        self.on_failure: Callable[[SimulatedServer, BaseException], None] = _keep_quiet
+        # What the lab does must not stop with the server that it does it to.
+        self.context = copy_context()
         self._crash_rng = _generator(self.rng.random())
+
+    @property
+    def watcher(self) -> Judge:
+        """Return the judge."""
+        return self.judge
 
     async def start(self, name: str) -> SimulatedServer:
         """Start a server, for the first time or again."""
-        server = SimulatedServer(
-            self.configs[name],
-            disk=self.disks[name],
-            network=self.network,
-            rng=_generator(self.rng.random()),
-            watcher=self.watcher,
-        )
+        rng = _generator(self.rng.random())
+        server = SimulatedServer(self, name, rng)
         self.servers[name] = server
         await server.start()
         return server
 
     async def kill(self, name: str, *, with_power_loss: bool) -> None:
         """Kill a server; with power loss what it had not synced may be gone."""
+        self.kill_now(name, has_power_loss=with_power_loss)
+
+    def kill_now(self, name: str, *, has_power_loss: bool) -> None:
+        """Do so between two callbacks."""
         server = self.servers.pop(name)
         server.is_running = False
-        server.clock.is_dead = True
-        self.network.kill(name)
-        if with_power_loss:
+        server.process.kill()
+        self.network.kill(name, has_power_loss=has_power_loss)
+        if has_power_loss:
             self.disks[name].crash(self._crash_rng)
         else:
             self.disks[name].kill()
-        server.spawner.cancel_all()
-        await server.spawner.wait()
 
     async def stop(self) -> None:
         """Kill what still runs."""
@@ -284,7 +262,7 @@ class SimulatedCluster:
         return max(ready, key=lambda s: s.replica.status().term, default=None)
 
     def errors(self) -> list[str]:
-        """Return what stopped servers."""
+        """Return what stopped servers that are still here."""
         return [
             f"{name}: {server.spawner.error!r}"
             for name, server in self.servers.items()
@@ -292,11 +270,8 @@ class SimulatedCluster:
         ]
 
 
-def _delay(rng: random.Random) -> Callable[[], Awaitable[None]]:
-    async def wait() -> None:
-        await asyncio.sleep(rng.random() * SYNC_S_MAX)
-
-    return wait
+def _keep_quiet(server: SimulatedServer, error: BaseException) -> None:
+    del server, error
 
 
 def _generator(seed: float) -> random.Random:

@@ -1,22 +1,38 @@
-"""A random life of a cluster, drawn from one seed, and whether it kept its promises."""
+"""One schedule played: steps as they come, then a calm, then the verdict."""
 
 import asyncio
-import random
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from cluster.simulation import loop
+from cluster.simulation import checkers, loop, schedule as steps
+from cluster.simulation.judge import (
+    NO_SURPRISE,
+    PROGRESS,
+    STATE_MACHINE_SAFETY,
+    Trace,
+    Violation,
+)
+from cluster.simulation.schedule import Schedule, Step
 from cluster.simulation.servers import SimulatedCluster, SimulatedServer
-from nodestate.errors import NoLeaderError, OutcomeUnknownError
-from nodestate.model.command import Command, RegisterNodes, Registration
-from nodestate.model.node import Node, NodeKey, NodeStatus
-from nodestate.replication.entries import Envelope, decode_body
+from cluster.simulation.workload import Workload, registration as _registration
+from nodestate.errors import (
+    CorruptRecordError,
+    FormationError,
+    JournalError,
+    SnapshotError,
+)
+from nodestate.fsm.snapshot import encode_state
+from nodestate.model.command import Command
+from nodestate.model.node import NodeKey
 
-CLIENT_COUNT: Final = 6
-PROPOSE_S: Final = 3.0
-SETTLE_S_MAX: Final = 40.0
+DEADLINE_S: Final = 1.5
+SETTLE_S_MAX: Final = 20.0
+LOOK_S: Final = 0.05
+KILL_CALLBACKS_MAX: Final = 40
+BYTES_LEFT: Final = 100
+EIO: Final = 5
 SETTINGS: Final = {
     "election_timeout_s_min": 0.5,
     "election_timeout_s_max": 1.0,
@@ -25,147 +41,279 @@ SETTINGS: Final = {
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What became of one storm; `violations` is empty if all promises were kept."""
+    """What became of one schedule; `violations` is empty if all promises were kept.
+
+    `counts` says what happened in it.
+    """
 
     seed: int
-    violations: tuple[str, ...]
-    acknowledged_count: int
-    unknown_count: int
-    refused_count: int
-    term: int
+    violations: tuple[Violation, ...]
+    counts: dict[str, int]
     entry_count: int
+    callback_count: int
 
 
 class Storm:
-    """Clients that propose, faults that come and go, and then a calm to judge in."""
+    """A cluster, its clients, and what a schedule does to them."""
 
-    def __init__(self, seed: int, server_count: int, duration_s: float) -> None:
-        self.cluster = SimulatedCluster(seed, server_count, SETTINGS)
-        self._seed = seed
-        self._duration_s = duration_s
-        self._rng: random.Random = self.cluster.rng
-        self._is_over = False
-        self._command_count = 0
-        self._acknowledged: list[NodeKey] = []
-        self._unknown: list[NodeKey] = []
-        self._refused: list[NodeKey] = []
-        self._violations: list[str] = []
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self.cluster = SimulatedCluster(
+            schedule.seed, schedule.server_count, schedule.settings
+        )
+        self._judge = self.cluster.judge
+        self._rng = self.cluster.rng
+        self.cluster.network.delay_s_max = schedule.delay_ms_max / 1000
+        offset_ms = schedule.clock_offset_ms_max
+        for name, delay in self.cluster.delays.items():
+            delay.s_max = schedule.sync_ms_max / 1000
+            self.cluster.clock_offsets_ns[name] = (
+                self._rng.randint(-offset_ms, offset_ms) * 1_000_000
+            )
+        self.workload = Workload(self.cluster, deadline_s=DEADLINE_S)
+        self.cluster.on_failure = self._on_failure
+        self._judge.on_leading = self._on_leading
+        self._armed: dict[str, bool] = {}  # who dies on leading, and how
+        self._harmed: set[str] = set()
+        self._refused: set[str] = set()
 
     async def play(self) -> Verdict:
         """Live it through and judge it."""
-        for name in self.cluster.configs:
-            await self.cluster.start(name)
-        clients = [
-            asyncio.create_task(self._propose_on_and_on()) for _ in range(CLIENT_COUNT)
-        ]
-        faults = asyncio.create_task(self._harm_on_and_on())
-        await asyncio.sleep(self._duration_s)
-        self._is_over = True
-        faults.cancel()
-        await asyncio.wait([faults, *clients])
-        for task in clients:
-            task.result()
+        await self._start_all()
+        for step in self._schedule.steps:
+            await self._sleep_until(step.at_ms / 1000)
+            await self._take(step)
+        await self._sleep_until(self._schedule.duration_ms / 1000)
         await self._calm_down()
-        self._judge()
-        status = [server.replica.status() for server in self.cluster.servers.values()]
-        await self.cluster.stop()
-        return Verdict(
-            seed=self._seed,
-            violations=(*self._violations, *self.cluster.watcher.violations),
-            acknowledged_count=len(self._acknowledged),
-            unknown_count=len(self._unknown),
-            refused_count=len(self._refused),
-            term=max(one.term for one in status),
-            entry_count=max(one.applied_index for one in status),
-        )
+        await self.workload.finish()
+        self._judge_states()
+        return self._verdict()
 
-    # Clients
+    async def _sleep_until(self, at_s: float) -> None:
+        remaining_s = at_s - self.cluster.loop.time()
+        if remaining_s > 0:
+            await asyncio.sleep(remaining_s)
 
-    async def _propose_on_and_on(self) -> None:
-        while not self._is_over:
-            await asyncio.sleep(self._rng.random() * 0.1)
-            servers = [s for s in self.cluster.servers.values() if s.is_running]
-            if servers:
-                await self._propose(self._rng.choice(servers))
+    # Steps
 
-    async def _propose(self, server: SimulatedServer) -> None:
-        self._command_count += 1
-        key = NodeKey(f"n{self._command_count}")
-        proposing = asyncio.create_task(
-            server.proposer.propose(registration(key), deadline_s=PROPOSE_S)
-        )
-        # A client of a killed server waits no longer than one of a silent server.
-        await asyncio.wait([proposing], timeout=PROPOSE_S + 0.1)
-        if not proposing.done():
-            if not server.clock.is_dead:
-                self._violations.append(f"proposal {key} has no ending")
-            proposing.cancel()
-            self._unknown.append(key)
+    async def _take(self, step: Step) -> None:
+        match step:
+            case steps.Write() | steps.Read() | steps.Follow():
+                self.workload.start(step)
+            case steps.Heal():
+                self.cluster.network.heal()
+            case steps.Start():
+                await self._start_all()
+            case steps.PowerOff():
+                self._power_off()
+            case steps.Cut() | steps.Slow() | steps.Break() | steps.Linger():
+                self._harm_link(step)
+                self._judge.count(f"fault {_name(step)}")
+            case _:
+                await self._harm_server(step)
+
+    def _harm_link(
+        self, step: steps.Cut | steps.Slow | steps.Break | steps.Linger
+    ) -> None:
+        network, one, other = self.cluster.network, step.server, step.other
+        match step:
+            case steps.Cut():
+                network.cut(one, other)
+                if step.is_both_ways:
+                    network.cut(other, one)
+            case steps.Slow():
+                network.slow(one, other, step.by_ms / 1000)
+            case steps.Break():
+                network.break_connections(one, other)
+            case steps.Linger():
+                network.linger(one, other, step.lag_ms / 1000)
+
+    async def _harm_server(self, step: Any) -> None:
+        server = self.workload.find(step.server)
+        if server is None:
             return
+        self._judge.count(f"fault {_name(step)}")
+        name = server.server_id
+        match step:
+            case steps.Kill():
+                self._kill_after(step.callbacks, server, step.has_power_loss)
+            case steps.KillWhen():
+                self._arm(server, step)
+            case steps.Pause():
+                self._pause(server, step.for_ms / 1000)
+            case steps.JumpClock():
+                self._jump_clock(server, step.by_ms * 1_000_000)
+            case steps.Isolate():
+                self._isolate(name, is_one_way=step.is_one_way)
+            case steps.FlipBit():
+                await self._flip_bit(server, step.place)
+            case _:
+                self._harm_disk(name, step)
+
+    def _harm_disk(
+        self, name: str, step: steps.SlowDisk | steps.FailDisk | steps.FillDisk
+    ) -> None:
+        disk = self.cluster.disks[name]
+        match step:
+            case steps.SlowDisk():
+                self.cluster.delays[name].extra_s = step.by_ms / 1000
+            case steps.FailDisk():
+                self._harmed.add(name)
+                disk.failing[step.action] = EIO
+            case steps.FillDisk():
+                self._harmed.add(name)
+                disk.bytes_free = BYTES_LEFT
+
+    def _kill(self, server: SimulatedServer, *, has_power_loss: bool) -> None:
+        if self.cluster.servers.get(server.server_id) is server:
+            self.cluster.kill_now(server.server_id, has_power_loss=has_power_loss)
+
+    def _kill_after(
+        self, callback_count: int, server: SimulatedServer, has_power_loss: bool
+    ) -> None:
+        self.cluster.loop.call_after(
+            callback_count, lambda: self._kill(server, has_power_loss=has_power_loss)
+        )
+
+    def _power_off(self) -> None:
+        self._judge.count("fault power_off")
+        for server in list(self.cluster.servers.values()):
+            self._kill(server, has_power_loss=True)
+
+    def _arm(self, server: SimulatedServer, step: steps.KillWhen) -> None:
+        if step.moment == steps.LEADING:
+            self._armed[server.server_id] = step.has_power_loss
+            return
+        delay = self.cluster.delays[server.server_id]
+
+        def kill_within(wait_s: float) -> None:
+            delay.on_wait = None
+            self.cluster.loop.call_later(
+                wait_s * self._rng.random(),
+                lambda: self._kill(server, has_power_loss=step.has_power_loss),
+                context=self.cluster.context,
+            )
+
+        delay.on_wait = kill_within
+
+    def _on_leading(self, server_id: str) -> None:
+        has_power_loss = self._armed.pop(server_id, None)
+        if has_power_loss is not None:
+            count = self._rng.randrange(KILL_CALLBACKS_MAX)
+            self._kill_after(count, self.cluster.servers[server_id], has_power_loss)
+
+    def _pause(self, server: SimulatedServer, for_s: float) -> None:
+        server.process.pause()
+        self.cluster.loop.call_later(
+            for_s, server.process.resume, context=self.cluster.context
+        )
+
+    def _jump_clock(self, server: SimulatedServer, by_ns: int) -> None:
+        server.clock.offset_ns += by_ns
+        self.cluster.clock_offsets_ns[server.server_id] += by_ns
+
+    def _isolate(self, name: str, *, is_one_way: bool) -> None:
+        for other in self.cluster.configs:
+            if other != name:
+                self.cluster.network.cut(name, other)
+                if not is_one_way:
+                    self.cluster.network.cut(other, name)
+
+    async def _flip_bit(self, server: SimulatedServer, place: int) -> None:
+        """Let a bit rot; the judge compares what the server then has with what it had."""
+        name = server.server_id
+        disk = self.cluster.disks[name]
+        self._kill(server, has_power_loss=False)
+        names = [one for one in disk.names() if disk.used_bytes(one) > 0]
+        if not names:
+            return
+        rotten = names[place % len(names)]
+        disk.flip_bit(rotten, place // len(names) % (8 * disk.used_bytes(rotten)))
         try:
-            proposing.result()
-        except NoLeaderError:
-            self._refused.append(key)
-        except OutcomeUnknownError:
-            self._unknown.append(key)
+            await self._start(name)
+        except (CorruptRecordError, FormationError, SnapshotError):
+            self._refused.add(name)
+            self._drop(name)
+            self._judge.count("damaged disks refused")
         else:
-            self._acknowledged.append(key)
+            self._judge.count("damaged disks harmless")
 
-    # Faults
+    # Servers that start, and that stop by themselves
 
-    async def _harm_on_and_on(self) -> None:
-        harms = (self._kill, self._start, self._cut, self._heal, self._break)
-        while True:
-            await asyncio.sleep(self._rng.random() * 1.2)
-            await self._rng.choice(harms)()
-
-    async def _kill(self) -> None:
-        running = sorted(self.cluster.servers)
-        if running:
-            name = self._rng.choice(running)
-            await self.cluster.kill(name, with_power_loss=self._rng.random() < 0.5)
-
-    async def _start(self) -> None:
+    async def _start_all(self) -> None:
         for name in self.cluster.configs:
-            if name not in self.cluster.servers:
-                await self.cluster.start(name)
+            if name not in self.cluster.servers and name not in self._refused:
+                await self._start(name)
 
-    async def _cut(self) -> None:
-        sender, receiver = self._rng.sample(sorted(self.cluster.configs), 2)
-        self.cluster.network.cut(sender, receiver)
-        if self._rng.random() < 0.5:
-            self.cluster.network.cut(receiver, sender)
+    async def _start(self, name: str) -> None:
+        disk = self.cluster.disks[name]
+        disk.failing.clear()
+        disk.bytes_free = None
+        self._harmed.discard(name)
+        await self.cluster.start(name)
 
-    async def _heal(self) -> None:
-        self.cluster.network.heal()
+    def _drop(self, name: str) -> None:
+        if name in self.cluster.servers:
+            self._kill(self.cluster.servers[name], has_power_loss=False)
 
-    async def _break(self) -> None:
-        one, other = self._rng.sample(sorted(self.cluster.configs), 2)
-        self.cluster.network.break_connections(one, other)
+    def _on_failure(self, server: SimulatedServer, error: BaseException) -> None:
+        name = server.server_id
+        if isinstance(error, JournalError) and name in self._harmed:
+            self._judge.count("servers stopped by disks")
+        else:
+            self._judge.blame(NO_SURPRISE, f"{name} stopped: {error!r}")
+        self.cluster.loop.call_soon(
+            lambda: self._kill(server, has_power_loss=False),
+            context=self.cluster.context,
+        )
 
-    # Judging
+    # The calm after it
 
     async def _calm_down(self) -> None:
-        await self._heal()
-        await self._start()
+        """Take every fault away, and demand that the cluster goes on."""
+        self._armed.clear()
+        self.cluster.network.heal()
+        for delay in self.cluster.delays.values():
+            delay.on_wait, delay.extra_s = None, 0.0
+        for server in list(self.cluster.servers.values()):
+            server.process.resume()
+            if server.server_id in self._harmed:
+                # Its disk fails still, if nothing has come to it since.
+                self._kill(server, has_power_loss=False)
+        await self._start_all()
         if not await self._comes_true(lambda: self.cluster.leader() is not None):
-            self._violations.append("no leader after healing")
+            self._judge.blame(PROGRESS, "no leader after healing")
             return
-        for name, server in sorted(self.cluster.servers.items()):
-            count = len(self._acknowledged)
-            await self._propose(server)
-            if len(self._acknowledged) == count:
-                self._violations.append(f"no progress on {name} after healing")
+        await self._write_everywhere()
         if not await self._comes_true(self._is_level):
-            self._violations.append("the replicas do not agree on what is applied")
+            self._judge.blame(PROGRESS, "the replicas do not agree on what is applied")
+
+    async def _write_everywhere(self) -> None:
+        names = sorted(self.cluster.servers)
+        writes = []
+        for number, name in enumerate(names):
+            step = steps.Write(
+                at_ms=0, op=2000 + number, server=name, verb="register", node="n0"
+            )
+            writes.append(asyncio.create_task(self._write_at_last(step)))
+        for write in writes:
+            await write
+
+    async def _write_at_last(self, step: steps.Write) -> None:
+        server = self.cluster.servers[step.server]
+        command = registration(NodeKey(step.node), asked_by=f"op{step.op}")
+        call = await self.workload.write(command, step, server)
+        if call.outcome is None:
+            self._judge.blame(
+                PROGRESS, f"no progress on {step.server} after healing: {call.status}"
+            )
 
     async def _comes_true(self, condition: Callable[[], bool]) -> bool:
-        waited_s = 0.0
+        give_up_at_s = self.cluster.loop.time() + SETTLE_S_MAX
         while not condition():
-            if waited_s > SETTLE_S_MAX:
+            if self.cluster.loop.time() > give_up_at_s:
                 return False
-            await asyncio.sleep(0.1)
-            waited_s += 0.1
+            await asyncio.sleep(LOOK_S)
         return True
 
     def _is_level(self) -> bool:
@@ -173,43 +321,58 @@ class Storm:
         indexes = {replica.applied_index() for replica in replicas}
         return len(indexes) == 1 and all(one.is_caught_up() for one in replicas)
 
-    def _judge(self) -> None:
-        self._violations += self.cluster.errors()
+    # Judging
+
+    def _judge_states(self) -> None:
+        """Compare every state with what the log makes, and every answer with that."""
+        judge = self._judge
+        for error in self.cluster.loop.errors:
+            judge.blame(NO_SURPRISE, f"a callback raised {error!r}")
+        bodies = {index: judge.body_at(index) for index in judge.entries}
+        reference = checkers.Reference(bodies)
+        expected = encode_state(reference.state)
+        last_index = max(judge.entries, default=0)
         for name, server in sorted(self.cluster.servers.items()):
-            state = server.replica.state()
-            lost = [key for key in self._acknowledged if state.node(key) is None]
-            if lost:
-                self._violations.append(f"{name} lost acknowledged {lost[:5]}")
-            ghosts = [key for key in self._refused if state.node(key) is not None]
-            if ghosts:
-                self._violations.append(f"{name} has {ghosts[:5]}, told not sent")
-        self._judge_entries()
+            replica = server.replica
+            is_level = replica.applied_index() == last_index
+            if is_level and encode_state(replica.state()) != expected:
+                judge.blame(
+                    STATE_MACHINE_SAFETY, f"{name} is not in the state of its log"
+                )
+        history = self.workload.history
+        judge.violations += checkers.judge_history(history, reference)
+        violations, undecided_count = checkers.judge_orders(history)
+        judge.violations += violations
+        judge.counts["searches undecided"] = undecided_count
 
-    def _judge_entries(self) -> None:
-        seen: dict[object, int] = {}
-        for index, entry in sorted(self.cluster.watcher.entries.items()):
-            body = decode_body(entry.body)
-            if isinstance(body, Envelope):
-                origin = (body.origin.boot_id, body.origin.sequence)
-                if origin in seen:
-                    self._violations.append(f"{index} repeats {seen[origin]}")
-                seen[origin] = index
-
-
-def play(seed: int, *, server_count: int = 3, duration_s: float = 20.0) -> Verdict:
-    """Play one storm in virtual time."""
-    return loop.run(_play(seed, server_count, duration_s))
-
-
-async def _play(seed: int, server_count: int, duration_s: float) -> Verdict:
-    return await Storm(seed, server_count, duration_s).play()
+    def _verdict(self) -> Verdict:
+        judge = self._judge
+        unique = dict.fromkeys(judge.violations)
+        return Verdict(
+            seed=self._schedule.seed,
+            violations=tuple(unique),
+            counts=dict(sorted(judge.counts.items())),
+            entry_count=len(judge.entries),
+            callback_count=self.cluster.loop.callback_count,
+        )
 
 
-def registration(key: NodeKey) -> Command:
+def _name(step: Step) -> str:
+    return str(step.__struct_config__.tag)
+
+
+def play(schedule: Schedule, trace: Trace | None = None) -> Verdict:
+    """Play a schedule in virtual time; every message and entry goes into `trace`."""
+    return loop.run(_play(schedule, trace))
+
+
+async def _play(schedule: Schedule, trace: Trace | None) -> Verdict:
+    storm = Storm(schedule)
+    if trace is not None:
+        storm.cluster.judge.trace_into(trace, storm.cluster.loop.time)
+    return await storm.play()
+
+
+def registration(key: NodeKey, *, asked_by: str = "anonymous") -> Command:
     """Return a command that registers a node of that id."""
-    node = Node(id=key, name=key, datacenter="dc1", status=NodeStatus.READY)
-    return RegisterNodes(
-        at_ns=loop.START_NS,
-        registrations=(Registration(key, node, bytes(32)),),
-        seed=bytes(16),
-    )
+    return _registration(key, at_ns=loop.START_NS, asked_by=asked_by)
