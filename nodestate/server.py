@@ -23,6 +23,7 @@ from nodestate.clock import SystemClock, SystemIdSource
 from nodestate.config import ServerConfig
 from nodestate.errors import ConfigError, NodestateError
 from nodestate.leader.services import LeaderServices
+from nodestate.replication.administration import Administration
 from nodestate.replication.disk import SystemDisk
 from nodestate.replication.network import SystemNetwork
 from nodestate.replication.proposer import LogProposer
@@ -104,6 +105,9 @@ class Server:
             logger=self._logger,
         )
         self.replica.answer_with(self._services.answer)
+        self._administration = Administration(
+            self.replica, config=config, clock=clock, logger=self._logger
+        )
         self._http = app.build_server(
             app.Dependencies(
                 config=config,
@@ -111,7 +115,7 @@ class Server:
                 view=self.replica,
                 leadership=self.replica,
                 leader_calls=self.replica,
-                admin=self.replica,
+                admin=self._administration,
                 watch=self._watch,
                 clock=clock,
                 ids=ids,
@@ -125,11 +129,13 @@ class Server:
         """Replay the log, begin to take part, listen; return the HTTP address."""
         await self.replica.start()
         self._spawner.spawn(self._services.run(), name="leader services")
+        self._spawner.spawn(self._administration.run(), name="administration")
         self._spawner.spawn(self._freeze_what_was_loaded(), name="freeze")
         return await self._listener.start()
 
     async def stop(self) -> None:
-        """Take no new requests, end those that wait, and let go of log and peers."""
+        """Hand over, take no new requests, end those that wait, let go of log and peers."""
+        await self.replica.hand_over()
         self._listener.close()
         self._watch.wake_all()
         await self._http.shutdown(timeout=SHUTDOWN_S)

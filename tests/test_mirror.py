@@ -10,6 +10,8 @@ EXCEPTIONS = {
     "answers.py": "records without behaviour",
     "errors.py": "classes without behaviour",
     "replication/engine.py": "tests/replication/test_schedules_*.py play at it",
+    "replication/elections.py": "the lower half of the engine: as there",
+    "replication/snapshotting.py": "test_replica.py: it is what the replica is made of",
     "replication/surroundings.py": "records without behaviour",
     "model/node.py": "records without behaviour",
     "model/outcome.py": "records without behaviour",

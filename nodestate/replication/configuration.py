@@ -125,7 +125,7 @@ def _votes(configuration: Configuration) -> set[tuple[str, str]]:
 
 
 class _Known(NamedTuple):
-    index: int
+    entry_index: int
     configuration: Configuration
 
 
@@ -141,11 +141,11 @@ class ConfigurationLog:
 
     def latest_index(self) -> int:
         """Return the index of its entry."""
-        return self._known[-1].index
+        return self._known[-1].entry_index
 
     def as_of(self, index: int) -> tuple[int, Configuration]:
         """Return the one in effect when entry `index` was the last, and its index."""
-        place = bisect_right(self._known, index, key=lambda known: known.index)
+        place = bisect_right(self._known, index, key=lambda known: known.entry_index)
         return self._known[max(place - 1, 0)]
 
     def append(self, index: int, configuration: Configuration) -> None:
@@ -156,11 +156,11 @@ class ConfigurationLog:
     def truncate_from(self, index: int) -> bool:
         """Go back to what was in effect before entry `index`; say if that is a change."""
         count = len(self._known)
-        while len(self._known) > 1 and self._known[-1].index >= index:
+        while len(self._known) > 1 and self._known[-1].entry_index >= index:
             self._known.pop()
         return len(self._known) < count
 
     def drop_before(self, index: int) -> None:
         """Forget those that were superseded before entry `index`."""
-        while len(self._known) > 1 and self._known[1].index <= index:
+        while len(self._known) > 1 and self._known[1].entry_index <= index:
             del self._known[0]

@@ -23,6 +23,9 @@ from nodestate.replication.frames import (
     AppendReply,
     Message,
     RequestVote,
+    SnapshotChunk,
+    SnapshotReply,
+    StandNow,
     VoteReply,
 )
 from nodestate.replication.records import Entry
@@ -30,7 +33,15 @@ from nodestate.replication.records import Entry
 # Entry 1 says who the members are; it is committed from the moment it exists.
 FIRST_COMMIT_INDEX: Final = 1
 
-EngineMessage = RequestVote | VoteReply | AppendEntries | AppendReply
+EngineMessage = (
+    RequestVote
+    | VoteReply
+    | AppendEntries
+    | AppendReply
+    | SnapshotChunk
+    | SnapshotReply
+    | StandNow
+)
 Send = Callable[[str, Message], bool]
 
 
@@ -61,8 +72,11 @@ class Journal(Protocol):
     def voted_for(self) -> str | None:
         """Return who has this server's vote in the current term."""
 
+    def base_index(self) -> int:
+        """Return the index of the entry before the first that is kept, 0 if none went."""
+
     def first_index(self) -> int:
-        """Return the index of the first entry, 0 if there is none."""
+        """Return the index of the first entry, or of the next if there is none."""
 
     def last_index(self) -> int:
         """Return the index of the last entry, 0 if there is none."""
@@ -74,7 +88,7 @@ class Journal(Protocol):
         """Return one entry."""
 
     def term_at(self, index: int) -> int:
-        """Return the term of an entry, 0 for index 0."""
+        """Return the term of an entry, from the base on; 0 for index 0."""
 
     def entries_from(self, index: int, bytes_max: int) -> tuple[Entry, ...]:
         """Return entries up to a size, one at least."""
@@ -99,12 +113,19 @@ class Journal(Protocol):
 
 
 class PeerTransport(pysyncobj.transport.Transport):  # type: ignore[misc]  # untyped
-    """PySyncObj's view of our connections: members only (F12)."""
+    """PySyncObj's view of our connections; who counts is the engine's to say (F12)."""
 
     def __init__(self, send: Send, peer_ids: Sequence[str]) -> None:
         super().__init__(None, None, None)
         self._send = send
         self.nodes: Final = {name: pysyncobj.node.Node(name) for name in peer_ids}
+
+    def node(self, peer_id: str) -> Any:
+        """Return PySyncObj's name for a peer, which may be new."""
+        node = self.nodes.get(peer_id)
+        if node is None:
+            node = self.nodes[peer_id] = pysyncobj.node.Node(peer_id)
+        return node
 
     @override
     def send(self, node: Any, message: Message) -> bool:
@@ -112,10 +133,11 @@ class PeerTransport(pysyncobj.transport.Transport):  # type: ignore[misc]  # unt
         return self._send(node.id, message)
 
     def receive(self, peer_id: str, message: EngineMessage) -> None:
-        """Hand a peer's message to the engine; what is no member's is dropped."""
-        node = self.nodes.get(peer_id)
-        if node is not None:
-            self._onMessageReceived(node, message)
+        """Hand a peer's message to the engine.
+
+        A leader may be newer than the members known here, so all are heard.
+        """
+        self._onMessageReceived(self.node(peer_id), message)
 
     @override
     def getStatus(self) -> NoReturn:
@@ -165,8 +187,6 @@ class JournalView(pysyncobj.journal.Journal):  # type: ignore[misc]  # untyped
         return self._journal.entry(self._journal.first_index() + position)
 
     def __len__(self) -> int:
-        if self._journal.last_index() == 0:
-            return 0
         return self._journal.last_index() + 1 - self._journal.first_index()
 
     @override

@@ -1,4 +1,4 @@
-"""The consensus engine: PySyncObj's subclass, and which fault each override answers.
+"""The consensus engine: the log's half of PySyncObj's subclass.
 
 PySyncObj keeps role, term, vote, leader, commit and applied index, and what is on the
 way between it and our journal and peers. Its handlers, its tick and its send and
@@ -7,31 +7,32 @@ those, the journal and the wire, and F1 to F22 name the faults of the stock pack
 """
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 from typing_extensions import override
 
 from nodestate.errors import JournalError, NoLeaderError, RequestError
-from nodestate.ports import Role
 from nodestate.replication import entries, rules
-from nodestate.replication.disarmed import (
-    FIRST_COMMIT_INDEX,
-    DisarmedSyncObj,
-    EngineMessage,
-    JournalView,
-    PeerTransport,
+from nodestate.replication.configuration import (
+    Configuration,
+    ConfigurationLog,
+    check_change,
 )
+from nodestate.replication.disarmed import FIRST_COMMIT_INDEX, EngineMessage
+from nodestate.replication.elections import Elections
+from nodestate.replication.followers import Followers
 from nodestate.replication.frames import (
     AppendEntries,
     AppendReply,
     RequestVote,
+    SnapshotChunk,
+    SnapshotReply,
+    StandNow,
     VoteReply,
 )
-from nodestate.replication.outbox import Outbox
-from nodestate.replication.progress import Progress
 from nodestate.replication.records import Entry
-from nodestate.replication.rules import ConflictHint, LogPosition, Voter, VoteRequest
+from nodestate.replication.rules import ConflictHint
 from nodestate.replication.surroundings import Surroundings, Timeouts
 
 NO_LEADER: Final = "No cluster leader"
@@ -39,26 +40,31 @@ APPLY_ENTRIES_MAX: Final = 256
 APPLY_S_MAX: Final = 0.005
 _APPLIED_PER_LOOK_AT_THE_CLOCK: Final = 16
 
-_FOLLOWER: Final = 0
-_CANDIDATE: Final = 1
-_LEADER: Final = 2
-_ROLES: Final = (Role.FOLLOWER, Role.CANDIDATE, Role.LEADER)
+
+class _Transfer(NamedTuple):
+    """Leadership on its way to a follower, until when."""
+
+    peer_id: str
+    give_up_at_s: float
+    is_asked: bool = False
 
 
-class _SyncObj(DisarmedSyncObj):
+class _Read(NamedTuple):
+    """A round that confirms leadership: what is shared by all reads that wait for it."""
+
+    commit_index: int
+    sequence: int
+    done: Callable[[int | None], None]
+
+
+class _SyncObj(Elections):
     """PySyncObj with its faults put right; the name makes `self.__x` the base's own `__x`.
 
-    It runs only in `_onTick`, on the loop: what arrives is kept until then. Names with
-    one underscore are ours, with two they are PySyncObj's. There are no properties: the
-    base's constructor reads every attribute before the object is ready.
+    It runs only in `_onTick`, on the loop: what arrives is kept until then.
     """
 
     # Set by the base's constructor.
-    __raftState: int
     __raftCurrentTerm: int
-    __votedForNodeId: str | None
-    __raftLeader: Any
-    __raftElectionDeadline: float
     __raftCommitIndex: int
     __raftLastApplied: int
     __newAppendEntriesTime: float
@@ -67,65 +73,48 @@ class _SyncObj(DisarmedSyncObj):
     def __init__(
         self,
         server_id: str,
-        peer_ids: Sequence[str],
+        incarnation: str,
+        configurations: ConfigurationLog,
         timeouts: Timeouts,
         surroundings: Surroundings,
+        *,
+        applied_index: int = 0,
     ) -> None:
-        self._server_id = server_id
-        self._peer_ids = tuple(sorted(peer_ids))
-        self._timeouts = timeouts
-        self._clock = surroundings.clock
-        self._ids = surroundings.ids
-        self._journal = surroundings.journal
         self._apply = surroundings.apply
-        self._wake = surroundings.wake
-        self._is_connected = surroundings.is_connected
-        self._logger = surroundings.logger
-        self._journal_view = JournalView(surroundings.journal)
-        self._transport = PeerTransport(surroundings.send, self._peer_ids)
-        self._send = surroundings.send
-        self._outbox = Outbox(surroundings.journal, surroundings.send)
+        self._members_changed = surroundings.members_changed
+        self._installs = surroundings.installs
+        self._followers = Followers(
+            surroundings.journal,
+            surroundings.send,
+            surroundings.is_connected,
+            surroundings.installs.need_snapshot,
+        )
         self._inbox: deque[tuple[str, EngineMessage]] = deque()
-        self._progress: dict[str, Progress] = {}
-        self._sequence = 0
-        self._votes: set[str] = set()
-        self._own_vote_position = 0
-        self._pre_votes: set[str] | None = None
-        self._leader_heard_at_s: float | None = None
         self._contact_commit_index: int | None = None
-        super().__init__(server_id, self._transport, self._journal_view)
-        self._load()
+        self._transfer: _Transfer | None = None
+        self._read: _Read | None = None
+        self._is_round_due = False
+        super().__init__(server_id, incarnation, configurations, timeouts, surroundings)
+        assert self._journal.last_index() >= FIRST_COMMIT_INDEX, "no first entry"
+        self.__raftCommitIndex = max(FIRST_COMMIT_INDEX, applied_index)
+        self.__raftLastApplied = applied_index
+        self._read_configurations()
 
-    def _load(self) -> None:
-        """Take term, vote and log from the journal instead of the base's own."""
-        journal = self._journal
-        assert journal.last_index() >= FIRST_COMMIT_INDEX, "no first entry"
-        self.__raftCurrentTerm = max(journal.term(), journal.last_term())
-        is_vote_current = journal.term() == self.__raftCurrentTerm
-        self.__votedForNodeId = journal.voted_for() if is_vote_current else None
-        self.__raftCommitIndex = FIRST_COMMIT_INDEX
-        self.__raftLastApplied = 0
-        # What was read from disk may have been written a moment before a crash.
-        self._journal_view.hard_state_position = journal.position()
-        self._put_off_election()
-        if not self._peer_ids:
-            # There is nobody whose leader could be disturbed.
-            self.__raftElectionDeadline = self._clock.monotonic_s()
+    def _read_configurations(self) -> None:
+        """Take into effect what the log says of the members."""
+        first = max(self.configuration_index(), self._journal.base_index()) + 1
+        for index in range(first, self._journal.last_index() + 1):
+            self._note_configuration(self._journal.entry(index))
+
+    def _note_configuration(self, entry: Entry) -> bool:
+        if entry.body[:1] != entries.CONFIGURATION_MARK:
+            return False
+        body = entries.decode_body(entry.body)
+        assert isinstance(body, Configuration)
+        self._configurations.append(entry.index, body)
+        return True
 
     # What the replica asks and says
-
-    def role(self) -> Role:
-        """Return what this server is at the moment."""
-        return _ROLES[self.__raftState]
-
-    def term(self) -> int:
-        """Return the current term."""
-        return self.__raftCurrentTerm
-
-    def leader_id(self) -> str | None:
-        """Return who leads, as far as this server knows."""
-        leader = self.__raftLeader
-        return None if leader is None else str(leader.id)
 
     def commit_index(self) -> int:
         """Return the highest index known to be committed."""
@@ -134,10 +123,6 @@ class _SyncObj(DisarmedSyncObj):
     def applied_index(self) -> int:
         """Return the index of the last applied entry."""
         return self.__raftLastApplied
-
-    def is_leader(self) -> bool:
-        """Say whether this server leads."""
-        return self.__raftState == _LEADER
 
     def is_ready_to_lead(self) -> bool:
         """Say whether it leads and has applied an entry of its own term (F11)."""
@@ -158,33 +143,140 @@ class _SyncObj(DisarmedSyncObj):
         """Return how long ago the leader, or for a leader a majority, was heard of."""
         now = self._clock.monotonic_s()
         if self.is_leader():
-            silence = now - rules.majority_heard_at_s(now, self._heard_at_s())
+            silence = now - rules.majority_heard_at_s(self._voters_heard_at_s(now))
             return silence if silence > 2 * self._timeouts.heartbeat_s else 0.0
         if self._leader_heard_at_s is None:
             return None
         return now - self._leader_heard_at_s
 
+    def follower(self, peer_id: str) -> tuple[int, float] | None:
+        """Return what a follower has durably and how long ago it answered, on the leader."""
+        progress = self._followers.get(peer_id)
+        if progress is None:
+            return None
+        return progress.match_index, self._clock.monotonic_s() - progress.heard_at_s
+
     def propose(self, body: bytes) -> tuple[int, int]:
         """Append a body to the log and return its index and term.
 
-        Raises NoLeaderError if this server does not lead, RequestError if the body
-        is too large; then nothing was appended.
+        Raises NoLeaderError if this server does not lead or is handing over, and
+        RequestError if the body is too large; then nothing was appended.
         """
-        if not self.is_leader():
+        if not self.is_leader() or self._transfer is not None:
             raise NoLeaderError(NO_LEADER)
         if len(body) > entries.BODY_BYTES_MAX:
             raise RequestError(
                 f"entry of {len(body)} bytes, limit is {entries.BODY_BYTES_MAX}"
             )
+        return self._append(body)
+
+    def _append(self, body: bytes) -> tuple[int, int]:
         index, term = self._journal.last_index() + 1, self.__raftCurrentTerm
         self._journal.append((Entry(body, index, term),))
         self._wake()
         return index, term
 
+    def propose_members(self, configuration: Configuration) -> tuple[int, int]:
+        """Append who the members are from here on; it is in effect at once (F22).
+
+        Raises NoLeaderError unless this server leads and has an entry of its own term
+        committed, and RequestError if another change is under way or this is none that
+        can be made in one step.
+        """
+        if not self.is_ready_to_lead() or self._transfer is not None:
+            raise NoLeaderError(NO_LEADER)
+        if self.configuration_index() > self.__raftCommitIndex:
+            raise RequestError("another change of the members is under way")
+        check_change(self.configuration(), configuration)
+        index, term = self._append(entries.encode_configuration(configuration))
+        self._configurations.append(index, configuration)
+        self._serve_members(are_leaving_kept=True)
+        self._members_changed()
+        return index, term
+
+    def begin_read(self, done: Callable[[int | None], None]) -> None:
+        """Call `done` with an index once it is sure that this server still leads.
+
+        Whatever was acknowledged before the call is at or below that index. `done` is
+        given `None` if leadership cannot be confirmed. One round at a time.
+        """
+        assert self._read is None, "one round at a time"
+        if not self.is_ready_to_lead():
+            done(None)
+            return
+        sequence = self._followers.next_sequence()
+        self._read = _Read(self.__raftCommitIndex, sequence, done)
+        self._is_round_due = True
+        self._wake()
+
+    def begin_transfer(self, peer_id: str) -> None:
+        """Hand leadership to a voter: bring it level, then have it stand.
+
+        Nothing is proposed meanwhile. Ends by itself, one way or the other, within the
+        longest election timeout. Raises NoLeaderError or RequestError.
+        """
+        if not self.is_leader():
+            raise NoLeaderError(NO_LEADER)
+        if peer_id == self._server_id or peer_id not in self.configuration().voters():
+            raise RequestError(f"{peer_id!r} is no other server with a vote")
+        give_up_at_s = self._clock.monotonic_s() + self._timeouts.election_s_max
+        self._transfer = _Transfer(peer_id, give_up_at_s)
+        self._logger.info("leadership transfer begun", to=peer_id, term=self.term())
+        self._wake()
+
+    def is_transferring(self) -> bool:
+        """Say whether leadership is being handed over."""
+        return self._transfer is not None
+
+    def best_successor(self) -> str | None:
+        """Return the voter that was heard of lately and has most of the log, if any."""
+        now = self._clock.monotonic_s()
+        found: tuple[int, str] | None = None
+        for peer_id in self.configuration().voters():
+            progress = self._followers.get(peer_id)
+            if progress is None or progress.is_installing:
+                continue
+            if now - progress.heard_at_s > self._timeouts.election_s_min:
+                continue
+            if found is None or progress.match_index > found[0]:
+                found = progress.match_index, peer_id
+        return None if found is None else found[1]
+
+    def adopt_snapshot(
+        self, index: int, configuration_index: int, configuration: Configuration
+    ) -> None:
+        """Go on from a snapshot that is durable here, with the log reset to it."""
+        assert index > self.__raftLastApplied, (index, self.__raftLastApplied)
+        self.__raftLastApplied = index
+        self.__raftCommitIndex = max(self.__raftCommitIndex, index)
+        self._configurations = ConfigurationLog(configuration_index, configuration)
+        self._read_configurations()
+        self._members_changed()
+        self._wake()
+
+    def on_installed(self, peer_id: str, index: int) -> None:
+        """Go on with a follower behind the snapshot that it has installed."""
+        progress = self._followers.get(peer_id)
+        if progress is not None and index <= self._journal.last_index():
+            progress.on_installed(index)
+            self._wake()
+
+    def configuration_as_of(self, index: int) -> tuple[int, Configuration]:
+        """Return who the members were after entry `index`, and which entry said so."""
+        return self._configurations.as_of(index)
+
+    def forget_configurations_before(self, index: int) -> None:
+        """Keep no configuration that was superseded before entry `index`."""
+        self._configurations.drop_before(index)
+
     def deliver(self, peer_id: str, message: EngineMessage) -> None:
         """Keep a peer's message for the next tick."""
         self._inbox.append((peer_id, message))
         self._wake()
+
+    def post(self, peer_id: str, message: SnapshotReply) -> None:
+        """Send what shows our term, once that is durable."""
+        self._post(peer_id, message)
 
     def on_connected(self, _: str) -> None:
         """Look soon whether there is something to send."""
@@ -192,7 +284,7 @@ class _SyncObj(DisarmedSyncObj):
 
     def on_disconnected(self, peer_id: str) -> None:
         """Take what was on its way to a peer for lost."""
-        progress = self._progress.get(peer_id)
+        progress = self._followers.get(peer_id)
         if progress is not None:
             progress.probe()
         self._wake()
@@ -201,11 +293,6 @@ class _SyncObj(DisarmedSyncObj):
         """Let go what waited for the disk, and count it."""
         self._outbox.release()
         self._wake()
-
-    def campaign_at_once(self) -> None:
-        """Stand for election though a leader is well: it has asked for that."""
-        if not self.is_leader():
-            self._campaign(is_transfer=True)
 
     # The tick
 
@@ -219,33 +306,110 @@ class _SyncObj(DisarmedSyncObj):
             self._lead()
         else:
             self._count_votes()
-            if self._clock.monotonic_s() >= self.__raftElectionDeadline:
-                self._stand()
+            self._stand_if_due()
         self.__applyLogEntries()
 
     def _lead(self) -> None:
         now = self._clock.monotonic_s()
         timeout_s = self._timeouts.election_s_min
-        if rules.has_lost_majority(now, self._heard_at_s(), timeout_s=timeout_s):
+        if rules.has_lost_majority(
+            now, self._voters_heard_at_s(now), timeout_s=timeout_s
+        ):
             self._logger.warning("majority lost", term=self.term())
             self._follow(self.__raftCurrentTerm, None)
             return
         self._advance_commit()
+        if not self.is_leader():
+            return
         self.__sendAppendEntries()
+        self._settle_read()
+        self._hand_over(now)
 
-    def _heard_at_s(self) -> list[float]:
-        return [progress.heard_at_s for progress in self._progress.values()]
+    def _of_voters(self, own: float, others: Callable[[Any], float]) -> list[float]:
+        """Return a value of each voter: ours if we are one, and what others gave us."""
+        values: list[float] = []
+        for voter in self.configuration().voters():
+            if voter == self._server_id:
+                values.append(own)
+            else:
+                progress = self._followers.get(voter)
+                values.append(others(progress) if progress is not None else 0)
+        return values
+
+    def _voters_heard_at_s(self, now: float) -> list[float]:
+        return self._of_voters(now, lambda progress: progress.heard_at_s)
 
     def _advance_commit(self) -> None:
         """Count what is durable, here as elsewhere; only our own term's entries (F3)."""
-        durable = [progress.match_index for progress in self._progress.values()]
-        durable.append(self._journal.durable_index())
+        durable = self._of_voters(
+            self._journal.durable_index(), lambda progress: progress.match_index
+        )
+        before = self.__raftCommitIndex
         self.__raftCommitIndex = rules.advanced_commit_index(
-            durable,
-            commit_index=self.__raftCommitIndex,
+            [int(index) for index in durable],
+            commit_index=before,
             term=self.__raftCurrentTerm,
             term_at=self._journal.term_at,
         )
+        if before < self.configuration_index() <= self.__raftCommitIndex:
+            self._serve_members(are_leaving_kept=False)
+            if not self.has_vote():
+                self._resign()
+
+    def _serve_members(self, *, are_leaving_kept: bool) -> None:
+        """Replicate to whom the latest configuration names.
+
+        Those that it leaves out are to hear of it, so they go once it is committed.
+        """
+        incarnations = {
+            member.server_id: member.incarnation
+            for member in self.configuration().members
+            if member.server_id != self._server_id
+        }
+        if are_leaving_kept:
+            _, before = self._configurations.as_of(self.configuration_index() - 1)
+            for member in before.members:
+                if member.server_id != self._server_id:
+                    incarnations.setdefault(member.server_id, member.incarnation)
+        self._followers.set_members(incarnations, self._clock.monotonic_s())
+
+    def _resign(self) -> None:
+        """Step down, since we are a member no more; have the best of the others stand."""
+        successor = self.best_successor()
+        term = self.__raftCurrentTerm
+        self._logger.info("leader removed from the cluster", successor=successor)
+        # The last message that tells of the commit goes first.
+        self.__sendAppendEntries()
+        if successor is not None:
+            self._post(successor, StandNow(term))
+        self._follow(term, None)
+
+    def _settle_read(self) -> None:
+        """End the round of reads once a majority has confirmed that we lead."""
+        read = self._read
+        if read is None:
+            return
+        acked = self._of_voters(read.sequence, lambda progress: progress.acked_sequence)
+        if rules.has_confirmed([int(one) for one in acked], read.sequence):
+            self._read = None
+            read.done(read.commit_index)
+
+    def _hand_over(self, now: float) -> None:
+        """Have the successor stand once it has all of the log."""
+        transfer = self._transfer
+        if transfer is None:
+            return
+        if now >= transfer.give_up_at_s:
+            self._transfer = None
+            self._logger.warning("leadership transfer failed", to=transfer.peer_id)
+            return
+        progress = self._followers.get(transfer.peer_id)
+        is_level = (
+            progress is not None and progress.match_index >= self._journal.last_index()
+        )
+        if is_level and not transfer.is_asked:
+            self._transfer = transfer._replace(is_asked=True)
+            self._post(transfer.peer_id, StandNow(self.__raftCurrentTerm))
 
     @override
     def __applyLogEntries(self) -> None:
@@ -263,121 +427,39 @@ class _SyncObj(DisarmedSyncObj):
         if self.__raftLastApplied < commit:
             self._wake()
 
-    # Elections
-
-    def _log_end(self) -> LogPosition:
-        return LogPosition(self._journal.last_term(), self._journal.last_index())
+    # Becoming leader, and ceasing to be
 
     @override
-    def __generateRaftTimeout(self) -> float:
-        """Draw from the configured range, with the jitter that we were given."""
-        low, high = self._timeouts.election_s_min, self._timeouts.election_s_max
-        return low + (high - low) * self._ids.jitter()
-
-    def _put_off_election(self) -> None:
-        now = self._clock.monotonic_s()
-        self.__raftElectionDeadline = now + self.__generateRaftTimeout()
-
-    def _stand(self) -> None:
-        """Ask whether an election could be won, before disturbing anyone (F18)."""
-        self._put_off_election()
-        self.__raftLeader = None
-        if self.__raftState == _CANDIDATE:
-            self.__setState(_FOLLOWER)
-        self._pre_votes = {self._server_id}
-        self._ask_for_votes(
-            self.__raftCurrentTerm + 1, is_pre_vote=True, is_transfer=False
-        )
-        self._count_pre_votes()
-
-    def _campaign(self, *, is_transfer: bool) -> None:
-        """Become a candidate; the own vote counts, and is known, once it is durable."""
-        self._put_off_election()
-        self._pre_votes = None
-        self.__raftLeader = None
-        self.__setState(_CANDIDATE)
-        self.__setCurrentTerm(self.__raftCurrentTerm + 1, self._server_id)
-        self._votes = set()
-        self._own_vote_position = self._journal.position()
-        self._ask_for_votes(
-            self.__raftCurrentTerm, is_pre_vote=False, is_transfer=is_transfer
-        )
-        self._wake()
-
-    def _ask_for_votes(
-        self, term: int, *, is_pre_vote: bool, is_transfer: bool
-    ) -> None:
-        end = self._log_end()
-        request = RequestVote(term, end.last_index, end.term, is_pre_vote, is_transfer)
-        for peer_id in self._peer_ids:
-            self._post(peer_id, request)
-
-    def _post(self, peer_id: str, message: EngineMessage) -> None:
-        """Send what shows the term or the vote, once those are durable (F6)."""
-        position = self._journal_view.hard_state_position
-        self._outbox.post(peer_id, message, position=position)
-
-    def _has_majority(self, votes: set[str]) -> bool:
-        return len(votes) >= rules.quorum_size(len(self._peer_ids) + 1)
-
-    def _count_votes(self) -> None:
-        """Become leader by a majority of members, each counted once (F12)."""
-        if self.__raftState != _CANDIDATE:
-            return
-        if self._journal.durable_position() >= self._own_vote_position:
-            self._votes.add(self._server_id)
-        if self._has_majority(self._votes):
-            self.__onBecomeLeader()
-            self._lead()
-
-    def _count_pre_votes(self) -> None:
-        if self._pre_votes is not None and self._has_majority(self._pre_votes):
-            self._campaign(is_transfer=False)
-
-    @override
-    def __onBecomeLeader(self) -> None:
+    def _on_elected(self) -> None:
         """Probe everyone, and open the term with an entry of its own (F1, F11)."""
-        now = self._clock.monotonic_s()
-        last_index = self._journal.last_index()
-        self.__setState(_LEADER)
-        self.__raftLeader = self.__selfNode
-        self._progress = {
-            peer_id: Progress(last_index=last_index, now_s=now)
-            for peer_id in self._peer_ids
-        }
-        self.__noopIDx, _ = self.propose(entries.NOOP_BODY)
+        self._followers.clear()
+        self._serve_members(are_leaving_kept=True)
+        self._transfer = None
+        self.__noopIDx, _ = self._append(entries.NOOP_BODY)
         if self._contact_commit_index is None:
             self._contact_commit_index = self.__noopIDx
-        self.__newAppendEntriesTime = now
+        self.__newAppendEntriesTime = self._clock.monotonic_s()
         self._logger.info("leadership gained", term=self.term(), index=self.__noopIDx)
+        self._lead()
 
     @override
-    def __setState(self, newState: int) -> None:
-        """Change role; proposals that are open are resolved by the log, not here (F13)."""
-        if self.__raftState == _LEADER:
-            self._progress = {}
-            self._put_off_election()
-            self._logger.info("leadership lost", term=self.term())
-        self.__raftState = newState
-
-    def _follow(self, term: int, leader: Any) -> None:
-        """Follow in a term, which may be new; `leader` is a Node, or None if unknown."""
-        if self.is_leader():
-            # Readers are told how old the answers are: from here on, as old as that.
-            now = self._clock.monotonic_s()
-            self._leader_heard_at_s = rules.majority_heard_at_s(now, self._heard_at_s())
-        if self.__raftState != _FOLLOWER:
-            self.__setState(_FOLLOWER)
-        if term > self.__raftCurrentTerm:
-            self.__setCurrentTerm(term, None)
-        self._pre_votes = None
-        self.__raftLeader = leader
+    def _on_deposed(self) -> None:
+        # Readers are told how old the answers are: from here on, as old as that.
+        now = self._clock.monotonic_s()
+        self._leader_heard_at_s = rules.majority_heard_at_s(
+            self._voters_heard_at_s(now)
+        )
+        self._followers.clear()
+        self._transfer = None
+        read, self._read = self._read, None
+        if read is not None:
+            read.done(None)
 
     # Messages
 
     @override
     def __onMessageReceived(self, node: Any, message: EngineMessage) -> None:
-        """Act on a typed message of a member; every reply has its term (F1, F2, F3, F12)."""
+        """Act on a typed message; every reply has its term (F1, F2, F3, F12)."""
         match message:
             case AppendEntries():
                 self._on_append_entries(node, message)
@@ -387,62 +469,12 @@ class _SyncObj(DisarmedSyncObj):
                 self._on_request_vote(node.id, message)
             case VoteReply():
                 self._on_vote_reply(node.id, message)
-
-    def _hears_a_leader(self) -> bool:
-        if self.is_leader():
-            return True
-        if self.__raftLeader is None or self._leader_heard_at_s is None:
-            return False
-        silence_s = self._clock.monotonic_s() - self._leader_heard_at_s
-        return silence_s < self._timeouts.election_s_min
-
-    def _on_request_vote(self, peer_id: str, message: RequestVote) -> None:
-        request = VoteRequest(
-            peer_id,
-            message.term,
-            LogPosition(message.last_term, message.last_index),
-            message.is_pre_vote,
-            message.is_transfer,
-        )
-        voter = self._as_voter()
-        if request.is_pre_vote:
-            is_granted = rules.may_grant_pre_vote(request, voter)
-            term = request.term if is_granted else voter.term
-            self._post(peer_id, VoteReply(term, is_granted, is_pre_vote=True))
-            return
-        if request.term > voter.term:
-            if rules.is_disruptive(request, voter):
-                return
-            self._follow(request.term, None)
-            voter = self._as_voter()
-        is_granted = rules.may_grant_vote(request, voter)
-        if is_granted:
-            self.__setCurrentTerm(voter.term, peer_id)
-            self._put_off_election()
-        self._post(peer_id, VoteReply(voter.term, is_granted))
-
-    def _as_voter(self) -> Voter:
-        return Voter(
-            self.__raftCurrentTerm,
-            self.__votedForNodeId,
-            self._log_end(),
-            self._hears_a_leader(),
-        )
-
-    def _on_vote_reply(self, peer_id: str, message: VoteReply) -> None:
-        term = self.__raftCurrentTerm
-        if message.is_pre_vote and message.is_granted:
-            if self._pre_votes is not None and message.term == term + 1:
-                self._pre_votes.add(peer_id)
-                self._count_pre_votes()
-            return
-        if message.term > term:
-            self._follow(message.term, None)
-            return
-        is_candidate = self.__raftState == _CANDIDATE
-        if message.is_granted and message.term == term and is_candidate:
-            self._votes.add(peer_id)
-            self._count_votes()
+            case SnapshotChunk():
+                self._on_snapshot_chunk(node, message)
+            case SnapshotReply():
+                self._on_snapshot_reply(node.id, message)
+            case StandNow():
+                self._on_stand_now(node.id, message)
 
     def _on_append_entries(self, leader: Any, message: AppendEntries) -> None:
         if message.term < self.__raftCurrentTerm:
@@ -452,11 +484,8 @@ class _SyncObj(DisarmedSyncObj):
         if not rules.is_well_formed(message.prev_index, message.term, message.entries):
             self._logger.error("message from leader malformed", peer=leader.id)
             return
-        if self.is_leader() and message.term == self.__raftCurrentTerm:
-            raise JournalError(f"{leader.id} leads in term {message.term}, as we do")
-        self._follow(message.term, leader)
-        self._leader_heard_at_s = self._clock.monotonic_s()
-        self._put_off_election()
+        self._check_only_leader(leader.id, message.term)
+        self._obey(leader, message.term)
         if self._contact_commit_index is None:
             self._contact_commit_index = message.commit_index
         if self._is_rejected(leader.id, message):
@@ -470,6 +499,10 @@ class _SyncObj(DisarmedSyncObj):
         )
         self._reply(leader.id, message, verified_index=verified_index)
 
+    def _check_only_leader(self, leader_id: str, term: int) -> None:
+        if self.is_leader() and term == self.__raftCurrentTerm:
+            raise JournalError(f"{leader_id} leads in term {term}, as we do")
+
     def _is_rejected(self, leader_id: str, message: AppendEntries) -> bool:
         """Say no, with a hint, if the log lacks what the entries are to follow (F15)."""
         journal = self._journal
@@ -479,6 +512,7 @@ class _SyncObj(DisarmedSyncObj):
             message.prev_term,
             last_index=last_index,
             term_at=journal.term_at,
+            base_index=journal.base_index(),
         ):
             return False
         hint = rules.conflict_hint(
@@ -494,12 +528,16 @@ class _SyncObj(DisarmedSyncObj):
         """Append what is new; cut only at a real conflict, never what is committed (F1)."""
         last_index = self._journal.last_index()
         position = rules.first_new_entry(
-            message.entries, last_index=last_index, term_at=self._journal.term_at
+            message.entries,
+            last_index=last_index,
+            term_at=self._journal.term_at,
+            base_index=self._journal.base_index(),
         )
         new_entries = message.entries[position:]
         if not new_entries:
             return
         first = new_entries[0].index
+        is_changed = False
         if first <= last_index:
             if first <= self.__raftCommitIndex:
                 raise JournalError(
@@ -507,7 +545,12 @@ class _SyncObj(DisarmedSyncObj):
                     f" which is committed here (up to {self.__raftCommitIndex})"
                 )
             self._journal.truncate_from(first)
+            is_changed = self._configurations.truncate_from(first)
         self._journal.append(new_entries)
+        for entry in new_entries:
+            is_changed |= self._note_configuration(entry)
+        if is_changed:
+            self._members_changed()
 
     def _reply(
         self,
@@ -538,21 +581,34 @@ class _SyncObj(DisarmedSyncObj):
         if message.term > self.__raftCurrentTerm:
             self._follow(message.term, None)
             return
-        progress = self._progress.get(peer_id)
+        if message.term < self.__raftCurrentTerm:
+            return
+        now = self._clock.monotonic_s()
+        if not self._followers.on_reply(peer_id, message, now):
+            self._logger.error("acknowledgement out of bounds", peer=peer_id)
+
+    def _on_snapshot_chunk(self, leader: Any, message: SnapshotChunk) -> None:
+        """Pass a piece on, if it is this term's leader's; it moves no index (F2)."""
+        if message.term < self.__raftCurrentTerm:
+            reply = SnapshotReply(
+                self.__raftCurrentTerm, message.sequence, message.index, 0, False
+            )
+            self._post(leader.id, reply)
+            return
+        self._check_only_leader(leader.id, message.term)
+        self._obey(leader, message.term)
+        self._installs.on_chunk(leader.id, message)
+
+    def _on_snapshot_reply(self, peer_id: str, message: SnapshotReply) -> None:
+        """Whoever installs a snapshot is alive (F20); what it has is judged elsewhere."""
+        if message.term > self.__raftCurrentTerm:
+            self._follow(message.term, None)
+            return
+        progress = self._followers.get(peer_id)
         if progress is None or message.term < self.__raftCurrentTerm:
             return
-        last_index = self._journal.last_index()
-        if message.sequence > self._sequence or not rules.is_ack_within_bounds(
-            message.match_index, last_index=last_index
-        ):
-            self._logger.error("acknowledgement out of bounds", peer=peer_id)
-            return
-        progress.on_answer(message.sequence, self._clock.monotonic_s())
-        if message.is_success:
-            progress.on_match(message.match_index)
-        else:
-            hint = ConflictHint(message.conflict_index, message.conflict_term)
-            progress.on_rejection(message.sequence, hint, self._journal.term_at)
+        progress.heard_at_s = self._clock.monotonic_s()
+        self._installs.on_snapshot_reply(peer_id, message)
 
     # Sending
 
@@ -563,44 +619,13 @@ class _SyncObj(DisarmedSyncObj):
         is_heartbeat_due = now >= self.__newAppendEntriesTime
         if is_heartbeat_due:
             self.__newAppendEntriesTime = now + self._timeouts.heartbeat_s
-        for peer_id, progress in self._progress.items():
-            if self._is_connected(peer_id):
-                self._serve(peer_id, progress, is_heartbeat_due=is_heartbeat_due)
-
-    def _serve(
-        self, peer_id: str, progress: Progress, *, is_heartbeat_due: bool
-    ) -> None:
-        last_index = self._journal.last_index()
-        is_due = is_heartbeat_due or progress.lacks_commit(self.__raftCommitIndex)
-        while is_due or progress.may_send(last_index):
-            if not self._send_entries(peer_id, progress):
-                return
-            is_due = False
-
-    def _send_entries(self, peer_id: str, progress: Progress) -> bool:
-        first, last_index = progress.next_index, self._journal.last_index()
-        batch: tuple[Entry, ...] = ()
-        if first <= last_index and progress.may_send(last_index):
-            batch = self._journal.entries_from(first, progress.batch_bytes_max())
-        self._sequence += 1
-        commit_index = self.__raftCommitIndex
-        message = AppendEntries(
+        is_round, self._is_round_due = self._is_round_due, False
+        self._followers.send(
             self.__raftCurrentTerm,
-            first - 1,
-            self._journal.term_at(first - 1),
-            commit_index,
-            self._sequence,
-            batch,
+            self.__raftCommitIndex,
+            is_heartbeat_due=is_heartbeat_due,
+            is_round=is_round,
         )
-        if not self._send(peer_id, message):
-            return False
-        progress.on_sent(
-            self._sequence,
-            last_sent_index=first - 1 + len(batch),
-            commit_index=commit_index,
-            byte_count=sum(len(entry.body) for entry in batch),
-        )
-        return True
 
 
 Engine = _SyncObj

@@ -3,7 +3,8 @@
 A data directory has a random incarnation. The first entry of the log lists the servers
 with their incarnations, and only those vote and count: an empty directory under an old
 name has forgotten its votes and its acknowledgements, and could help to elect a
-leader that lacks a committed entry.
+leader that lacks a committed entry. It may join, as a learner, and be given a vote by the
+log once it has all of it.
 """
 
 import zlib
@@ -11,9 +12,11 @@ from collections.abc import Collection
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from nodestate.clock import IdSource
 from nodestate.errors import FormationError, JournalError
+from nodestate.ports import ServerAddress
 from nodestate.replication import entries
 from nodestate.replication.frames import Formation
 from nodestate.replication.records import Entry
@@ -21,6 +24,7 @@ from nodestate.replication.records import Entry
 IDENTITY_FILE: Final = "identity"
 FIRST_TERM: Final = 1
 NOT_FORMED: Final = "no cluster has formed yet"
+NOT_MEMBER: Final = "its data directory is empty, and no member's: the log has to say"
 
 _FORMAT: Final = 1
 
@@ -35,11 +39,12 @@ class IdentityDisk(Protocol):
         """Write a file whole and durably, or leave it as it was."""
 
 
-class Identity(msgspec.Struct, frozen=True):
-    """A server's name and the incarnation of its data directory."""
+class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A server's name, its data directory's incarnation, and the cluster it is of."""
 
     server_id: str
     incarnation: str
+    cluster_id: str = ""
 
 
 class _IdentityFile(msgspec.Struct, frozen=True):
@@ -72,6 +77,12 @@ def load_identity(
                 f"the data directory belongs to server {identity.server_id!r},"
                 f" not to {server_id!r}"
             )
+        if identity.cluster_id and not has_log:
+            raise FormationError(
+                f"the data directory belongs to cluster {identity.cluster_id}, but its"
+                " log is gone: restore it, or empty the directory, and the cluster will"
+                " take the server back as a learner"
+            )
         return identity
     if has_log:
         raise FormationError(
@@ -81,6 +92,18 @@ def load_identity(
     identity = Identity(server_id, ids.new_id())
     disk.replace_file(IDENTITY_FILE, encode_identity(identity))
     return identity
+
+
+def record_cluster(disk: IdentityDisk, identity: Identity, cluster_id: str) -> Identity:
+    """Remember, durably, that the directory has been part of a cluster.
+
+    Should its log be lost, and not this file, it is not taken for a new one.
+    """
+    if identity.cluster_id == cluster_id:
+        return identity
+    formed = replace(identity, cluster_id=cluster_id)
+    disk.replace_file(IDENTITY_FILE, encode_identity(formed))
+    return formed
 
 
 def encode_identity(identity: Identity) -> bytes:
@@ -119,55 +142,32 @@ def read_first_entry(entry: Entry) -> Formation:
     return body
 
 
-def check_own_formation(
-    formation: Formation, own: Identity, server_ids: Collection[str]
-) -> None:
-    """Raise FormationError unless this server, as configured, is part of `formation`."""
-    members = dict(formation.members)
-    if own.server_id not in members:
-        raise FormationError(
-            f"cluster {formation.cluster_id} has no server {own.server_id!r},"
-            f" only {', '.join(sorted(members))}"
-        )
-    if members[own.server_id] != own.incarnation:
-        raise FormationError(
-            f"cluster {formation.cluster_id} knows server {own.server_id!r} with"
-            " another data directory: this one has forgotten its votes. Stop the server"
-            " and restore the directory; joining with an empty one is not possible yet"
-        )
-    if set(members) != set(server_ids):
-        raise FormationError(
-            f"servers: {', '.join(sorted(server_ids))} are configured, but cluster"
-            f" {formation.cluster_id} was formed by {', '.join(sorted(members))}"
-        )
-
-
 class Membership:
-    """The place of this server: unformed until `formation` is set, and then for ever in it."""
+    """The place of this server: unformed until `formation` is set, and then for ever in it.
+
+    Who the members are by now is in the log; this is about which cluster it is.
+    """
 
     def __init__(
-        self, own: Identity, server_ids: Collection[str], formation: Formation | None
+        self,
+        own: Identity,
+        servers: Collection[ServerAddress],
+        formation: Formation | None,
     ) -> None:
-        if formation is not None:
-            check_own_formation(formation, own, server_ids)
         self.own = own
         self.formation = formation
-        self._server_ids = frozenset(server_ids)
+        self._servers = {server.server_id: server for server in servers}
         self._empty_peers: dict[str, str] = {}
 
     def adopt(self, formation: Formation) -> None:
-        """Become a member, now that the first entry is durable."""
-        check_own_formation(formation, self.own, self._server_ids)
+        """Become part of a cluster, now that its first entry is durable here."""
         self.formation = formation
 
     def judge(self, claim: Claim) -> str:
         """Return "" if a peer may be connected to, else why not.
 
-        Takes note of what an unformed server has to know to form a cluster. Raises
-        FormationError if this server cannot be part of the cluster that the peer is in.
+        Takes note of what an unformed server has to know to form a cluster.
         """
-        if claim.server_id not in self._server_ids:
-            return f"server {claim.server_id!r} is not configured here"
         if claim.server_id == self.own.server_id:
             return f"this is server {claim.server_id!r}"
         if self.formation is None:
@@ -180,35 +180,35 @@ class Membership:
         Only the founder writes one, the server whose id is the smallest, and only
         once every other server has said that it is empty.
         """
-        if self.formation is not None or self.own.server_id != min(self._server_ids):
+        if self.formation is not None or self.own.server_id != min(self._servers):
             return None
         members = {**self._empty_peers, self.own.server_id: self.own.incarnation}
-        if set(members) != self._server_ids:
+        if set(members) != set(self._servers):
             return None
-        return Formation(cluster_id, tuple(sorted(members.items())))
+        addresses = tuple(
+            (server_id, server.peer_address, server.http_address)
+            for server_id, server in sorted(self._servers.items())
+        )
+        return Formation(cluster_id, tuple(sorted(members.items())), addresses)
 
     def _judge_unformed(self, claim: Claim) -> str:
+        if claim.server_id not in self._servers:
+            return f"server {claim.server_id!r} is not configured here"
         if claim.formation is None:
             self._empty_peers[claim.server_id] = claim.incarnation
             return NOT_FORMED
         self._empty_peers.pop(claim.server_id, None)
-        check_own_formation(claim.formation, self.own, self._server_ids)
-        return _judge_member(claim, claim.formation)
+        return ""
 
     @staticmethod
     def _judge_formed(claim: Claim, formation: Formation) -> str:
-        if claim.formation is not None and claim.formation != formation:
+        if claim.formation is None:
+            # One that was there when the cluster formed, and is about to hear of it.
+            is_founding = (claim.server_id, claim.incarnation) in formation.members
+            return "" if is_founding else NOT_MEMBER
+        if claim.formation != formation:
             return (
                 f"server {claim.server_id!r} is in cluster {claim.formation.cluster_id},"
                 f" this one in {formation.cluster_id}"
             )
-        return _judge_member(claim, formation)
-
-
-def _judge_member(claim: Claim, formation: Formation) -> str:
-    if (claim.server_id, claim.incarnation) in formation.members:
         return ""
-    return (
-        f"the data directory of server {claim.server_id!r} is not the one that cluster"
-        f" {formation.cluster_id} was formed with"
-    )

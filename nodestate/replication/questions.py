@@ -18,6 +18,11 @@ from nodestate.replication.frames import Answer, Question
 QUESTIONS_MAX: Final = 8192
 TOO_MANY_QUESTIONS: Final = "too many questions to the leader"
 
+SERVICES: Final = 0
+READ_INDEX: Final = 1
+ADMINISTRATION: Final = 2
+"""Which part of the leader a question is for; numbers are for ever."""
+
 Answerer = Callable[[bytes], Awaitable[bytes]]
 
 
@@ -46,19 +51,21 @@ class Questions:
         self._last_id = 0
         self._asked: dict[int, _Asked] = {}
         self._answering_count = 0
-        self._answerer: Answerer | None = None
+        self._answerers: dict[int, Answerer] = {}
 
-    def answer_with(self, answerer: Answerer) -> None:
-        """Use `answerer` for questions to this server."""
-        self._answerer = answerer
+    def answer_with(self, answerer: Answerer, *, kind: int = SERVICES) -> None:
+        """Use `answerer` for questions of that kind to this server."""
+        self._answerers[kind] = answerer
 
-    async def ask(self, peer_id: str, body: bytes, *, deadline_s: float) -> bytes:
+    async def ask(
+        self, peer_id: str, body: bytes, *, deadline_s: float, kind: int = SERVICES
+    ) -> bytes:
         """Return a peer's answer; `NoLeaderError` if it certainly did not take it."""
         if len(self._asked) >= QUESTIONS_MAX:
             raise NoLeaderError(TOO_MANY_QUESTIONS)
         self._last_id += 1
         question_id = self._last_id
-        if not self._send(peer_id, Question(question_id, body)):
+        if not self._send(peer_id, Question(question_id, body, kind)):
             raise NoLeaderError(NO_LEADER)
         asked = self._asked[question_id] = _Asked(peer_id)
         timer = self._clock.call_later(deadline_s, asked.expire)
@@ -68,13 +75,15 @@ class Questions:
             timer.cancel()
             del self._asked[question_id]
 
-    async def answer_here(self, body: bytes, *, deadline_s: float) -> bytes:
+    async def answer_here(
+        self, body: bytes, *, deadline_s: float, kind: int = SERVICES
+    ) -> bytes:
         """Return this server's own answer."""
-        if self._answerer is None:
+        if kind not in self._answerers:
             raise NoLeaderError(NO_LEADER)
         try:
             async with asyncio.timeout(deadline_s):
-                return await self._answerer(body)
+                return await self._answerers[kind](body)
         except TimeoutError as error:
             raise OutcomeUnknownError(
                 "outcome unknown: no answer before the deadline"
@@ -82,7 +91,8 @@ class Questions:
 
     def on_question(self, peer_id: str, question: Question, *, is_leader: bool) -> None:
         """Answer a peer in a task of its own, or say at once why not."""
-        reason = "" if is_leader and self._answerer is not None else NO_LEADER
+        is_answered = is_leader and question.kind in self._answerers
+        reason = "" if is_answered else NO_LEADER
         if self._answering_count >= QUESTIONS_MAX:
             reason = TOO_MANY_QUESTIONS
         if reason:
@@ -92,9 +102,8 @@ class Questions:
         self._spawner.spawn(self._answer(peer_id, question), name="answer")
 
     async def _answer(self, peer_id: str, question: Question) -> None:
-        assert self._answerer is not None
         try:
-            body = await self._answerer(question.body)
+            body = await self._answerers[question.kind](question.body)
         except NoLeaderError as error:
             self._send(peer_id, Answer(question.question_id, b"", str(error)))
         except NodestateError:

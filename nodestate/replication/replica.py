@@ -12,18 +12,18 @@ from typing import Final
 import structlog
 
 from nodestate.clock import Clock, IdSource, Timer
-from nodestate.config import ServerConfig, split_address
+from nodestate.config import ServerConfig
 from nodestate.errors import (
-    ConfigError,
-    FormationError,
     JournalError,
     NodestateError,
     NoLeaderError,
     RequestError,
 )
-from nodestate.fsm import machine
+from nodestate.fsm import machine, requests
+from nodestate.fsm.digest import Digester
 from nodestate.fsm.state import State
 from nodestate.model.event import Event
+from nodestate.model.request import Origin
 from nodestate.ports import (
     Disk,
     LeadershipStatus,
@@ -34,42 +34,55 @@ from nodestate.ports import (
     Spawner,
 )
 from nodestate.replication import entries
+from nodestate.replication.agreement import Agreement, Electorate
 from nodestate.replication.attempts import Attempt, AttemptBook, Resolved
+from nodestate.replication.configuration import (
+    ConfigurationLog,
+    decode_image,
+    initial_configuration,
+)
 from nodestate.replication.engine import NO_LEADER, Engine
 from nodestate.replication.entries import Envelope, Noop
 from nodestate.replication.formation import (
-    NOT_FORMED,
-    Claim,
     Membership,
     first_entry,
     load_identity,
     read_first_entry,
+    record_cluster,
 )
 from nodestate.replication.frames import (
-    PROTOCOL_VERSION,
     Answer,
+    AppendReply,
+    DigestVerdict,
     Formation,
-    Hello,
     Message,
     Proposal,
     ProposalReply,
     Question,
-    Refusal,
-    Welcome,
+    SnapshotReply,
+    StateDigest,
+    VoteReply,
 )
 from nodestate.replication.journal import Journal
-from nodestate.replication.questions import Questions
-from nodestate.replication.records import Entry
+from nodestate.replication.peers import Peers
+from nodestate.replication.questions import SERVICES, Questions
+from nodestate.replication.reads import Reads
+from nodestate.replication.records import Entry, LogBase
+from nodestate.replication.snapshots import SnapshotInfo, SnapshotStore
+from nodestate.replication.snapshotting import Snapshotting, Subject
 from nodestate.replication.surroundings import Surroundings, Timeouts
-from nodestate.replication.transport import Transport
 from nodestate.replication.waiters import AppliedWaiters, ChangeWaiters
 from nodestate.watch import Watch, WatchKey
 
 TICKS_PER_HEARTBEAT: Final = 4
 STATUS_S_MAX: Final = 0.01
 """How long what was found out about leadership between two ticks is good for."""
+TRANSFER_POLL_S: Final = 0.02
+
 
 AppliedCallback = Callable[[int, Sequence[Event]], None]
+_COUNTED: Final = (AppendReply, VoteReply, SnapshotReply, StateDigest)
+"""Messages that count for something, and so only if they are a member's."""
 
 
 class Replica:
@@ -99,14 +112,23 @@ class Replica:
         self._logger = logger
         self._server_id = config.name
         self._state = State()
-        self._servers = _servers_of(config)
         self._journal: Journal | None = None
-        self._membership: Membership | None = None
         self._forming: Formation | None = None
-        self._transport: Transport | None = None
-        self._engine: Engine | None = None
+        self.engine: Engine | None = None
+        self.peers = Peers(
+            config,
+            network=network,
+            clock=clock,
+            ids=ids,
+            spawner=spawner,
+            receiver=self,
+            form=self._write_first_entry,
+            metrics=metrics,
+            logger=logger,
+        )
         self.attempts = AttemptBook(self._server_id, ids.new_id())
-        self._questions = Questions(send=self._send, clock=clock, spawner=spawner)
+        self.questions = Questions(send=self.peers.send, clock=clock, spawner=spawner)
+        self._reads = Reads(self, clock=clock, spawner=spawner)
         self._applied_waiters = AppliedWaiters(clock)
         self._change_waiters = ChangeWaiters(clock)
         self._touched: dict[WatchKey, None] = {}
@@ -116,7 +138,6 @@ class Replica:
         self._status_until_s = 0.0
         self._last_view: tuple[Role, int, str | None, bool] | None = None
         self._is_caught_up = False
-        self._last_refusals: dict[str, str] = {}
         self._woken = asyncio.Event()
         self._timer: Timer | None = None
         self._failure: NodestateError | None = None
@@ -125,54 +146,64 @@ class Replica:
     # Life
 
     async def start(self) -> None:
-        """Recover the log, and begin to take part or to form a cluster."""
+        """Recover state and log, and begin to take part or to form a cluster."""
+        self._disk.lock()
+        self._store = SnapshotStore(self._disk, self._clock)
+        snapshot = self._store.newest()
         self._journal = Journal.open(
             self._disk,
+            snapshot=None
+            if snapshot is None
+            else LogBase(snapshot.index, snapshot.term),
             segment_bytes=self._config.segment_bytes,
             clock=self._clock,
             metrics=self._metrics,
         )
-        has_log = self._journal.last_index() > 0
-        identity = load_identity(
-            self._disk, self._server_id, self._ids, has_log=has_log
-        )
-        formation = read_first_entry(self._journal.entry(1)) if has_log else None
-        server_ids = [server.server_id for server in self._servers]
-        self._membership = Membership(identity, server_ids, formation)
-        if formation is not None:
-            self._take_part(formation)
+        self._begin_from(snapshot, self._journal)
         self._spawner.spawn(self._journal.run(self._on_durable), name="journal")
         self._spawner.spawn(self.run(), name="replica")
-        self._form_if_due()
-        if len(self._servers) > 1:
-            self._transport = self._new_transport()
-            await self._transport.start()
+        await self.peers.start(self._membership)
 
-    def _new_transport(self) -> Transport:
-        return Transport(
-            server_id=self._server_id,
-            peers={
-                server.server_id: split_address(server.peer_address)
-                for server in self._servers
-                if server.server_id != self._server_id
-            },
-            listen=split_address(self._config.peer),
-            network=self._network,
-            clock=self._clock,
-            ids=self._ids,
-            spawner=self._spawner,
-            handshake=self,
-            receiver=self,
-            metrics=self._metrics,
-        )
+    def _begin_from(self, snapshot: SnapshotInfo | None, journal: Journal) -> None:
+        """Find out which cluster this is, if any, and go on from the snapshot."""
+        has_log = journal.last_index() > 0
+        own = load_identity(self._disk, self._server_id, self._ids, has_log=has_log)
+        servers = self.peers.servers
+        if snapshot is not None:
+            self._state = self._store.load_now(snapshot)
+            image = decode_image(snapshot.configuration)
+            self._membership = Membership(own, servers, image.formation)
+            known = ConfigurationLog(snapshot.configuration_index, image.configuration)
+            self._take_part(known, applied_index=snapshot.index)
+            return
+        formation = read_first_entry(journal.entry(1)) if has_log else None
+        self._membership = Membership(own, servers, formation)
+        if formation is not None:
+            self._take_part(self._founders(formation), applied_index=0)
+
+    @staticmethod
+    def _founders(formation: Formation) -> ConfigurationLog:
+        return ConfigurationLog(1, initial_configuration(formation))
+
+    async def hand_over(self) -> None:
+        """Have another server lead, if this one does, so that nobody misses a leader."""
+        engine = self.engine
+        if engine is None or not engine.is_leader():
+            return
+        successor = engine.best_successor()
+        if successor is None:
+            return
+        engine.begin_transfer(successor)
+        # It ends by itself.
+        while engine.is_transferring():
+            await self.wait_for_change(TRANSFER_POLL_S)
 
     async def stop(self) -> None:
         """Let go of peers and files; what was promised is on disk already."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._transport is not None:
-            await self._transport.close()
+        await self.peers.close()
         if self._journal is not None:
             self._journal.close()
 
@@ -184,8 +215,8 @@ class Replica:
             self._woken.clear()
             if self._failure is not None:
                 raise self._failure
-            if self._engine is not None:
-                self._tick(self._engine)
+            if self.engine is not None:
+                self._tick(self.engine)
             # One turn for everyone else, however much is to be applied.
             await asyncio.sleep(0)
 
@@ -203,32 +234,39 @@ class Replica:
         engine.doTick()
         self._status = None
         if engine.applied_index() > applied_before:
-            self._watch.wake(self._touched)
-            self._touched.clear()
-            self._applied_waiters.wake(engine.applied_index())
-            if not self._is_caught_up:
-                self._is_caught_up = engine.is_caught_up()
-        self._note_changes()
+            self._tell_applied(engine)
+            self.snapshots.write_if_due()
+        self._note_changes(engine)
 
-    def _note_changes(self) -> None:
+    def _tell_applied(self, engine: Engine) -> None:
+        self._watch.wake(self._touched)
+        self._touched.clear()
+        self._applied_waiters.wake(engine.applied_index())
+        if not self._is_caught_up:
+            self._is_caught_up = engine.is_caught_up()
+
+    def _note_changes(self, engine: Engine) -> None:
         status = self.status()
         view = (status.role, status.term, status.leader_id, self.is_ready_to_lead())
         before, self._last_view = self._last_view, view
         if view == before:
             return
+        if not engine.is_leader():
+            self.snapshots.on_deposed()
         if before is None or before[2] != status.leader_id:
             self._leader_changes.add()
             self._logger.info(
                 "leader changed", leader=status.leader_id, term=status.term
             )
+            self.attempts.on_leader_changed(status.leader_id)
         self._change_waiters.wake()
         for callback in self._on_change:
             callback()
 
     def _on_durable(self) -> None:
         assert self._journal is not None
-        if self._engine is not None:
-            self._engine.on_durable()
+        if self.engine is not None:
+            self.engine.on_durable()
         elif self._forming is not None and self._journal.durable_index() > 0:
             self._become_member(self._forming)
 
@@ -244,6 +282,9 @@ class Replica:
             elif isinstance(body, Noop) and body.origin is not None:
                 self.attempts.resolve(body.origin, Resolved(entry.index, None))
             self.attempts.on_applied(entry.index, entry.term)
+            self.snapshots.note_applied(len(entry.body))
+            if entry.index % self._config.digest_entries == 0 and self._is_caught_up:
+                self._agreement.on_applied_index(entry.index, self._state)
             is_applied = True
         finally:
             if not is_applied:
@@ -253,7 +294,9 @@ class Replica:
 
     def _apply_command(self, index: int, envelope: Envelope) -> None:
         started_s = self._clock.monotonic_s()
-        applied = machine.apply(self._state, index, envelope.command)
+        applied = machine.apply(
+            self._state, index, envelope.command, envelope.request()
+        )
         self._apply_timing.observe(self._clock.monotonic_s() - started_s)
         self._touched.update(dict.fromkeys(applied.keys))
         if applied.events:
@@ -262,8 +305,27 @@ class Replica:
         self.attempts.resolve(envelope.origin, Resolved(index, applied.outcome))
 
     def on_applied(self, callback: AppliedCallback) -> None:
-        """Call back with the index and events of each entry that had any."""
+        """Call back with the index and events of each entry that had any.
+
+        What a snapshot brings to a server that was far behind is not told.
+        """
         self._on_applied.append(callback)
+
+    def _adopt(self, state: State, index: int) -> None:
+        """Serve a state that came as a snapshot: much of the log was skipped here."""
+        assert self.engine is not None
+        self._state = state
+        self._status = None
+        self.attempts.on_installed(index, self._find_remembered)
+        self._touched.clear()
+        self._watch.wake_all()
+        self._tell_applied(self.engine)
+
+    def _find_remembered(self, origin: Origin) -> Resolved | None:
+        remembered = requests.find_remembered(self._state, origin)
+        if remembered is None:
+            return None
+        return Resolved(remembered.index, remembered.outcome)
 
     # What the proposer is built on
 
@@ -272,8 +334,10 @@ class Replica:
 
         Raises RequestError if the body is too large.
         """
-        engine = self._engine
+        engine = self.engine
         if engine is None:
+            return False
+        if engine.is_transferring():
             return False
         if engine.is_leader():
             self.attempts.place(attempt, *engine.propose(body))
@@ -284,11 +348,11 @@ class Replica:
         if len(body) > entries.BODY_BYTES_MAX:
             raise RequestError(f"entry of {len(body)} bytes is too large")
         attempt.peer_id = leader_id
-        return self._send(leader_id, Proposal(attempt.attempt_id, body))
+        return self.peers.send(leader_id, Proposal(attempt.attempt_id, body))
 
     def append_as_leader(self, attempt: Attempt, body: bytes, *, term: int) -> None:
         """Append here if this server leads in `term`, else NoLeaderError."""
-        engine = self._engine
+        engine = self.engine
         if engine is None or not engine.is_leader() or engine.term() != term:
             raise NoLeaderError(NO_LEADER)
         self.attempts.place(attempt, *engine.propose(body))
@@ -299,20 +363,22 @@ class Replica:
 
     def _on_proposal(self, peer_id: str, proposal: Proposal) -> None:
         index, term, reason = 0, 0, NO_LEADER
-        if self._engine is not None:
+        if self.engine is not None:
             try:
                 entries.check_proposed(proposal.body)
-                index, term = self._engine.propose(proposal.body)
+                index, term = self.engine.propose(proposal.body)
                 reason = ""
             except (JournalError, NoLeaderError, RequestError) as error:
                 reason = str(error)
         reply = ProposalReply(proposal.proposal_id, index, term, reason[:1000])
-        self._send(peer_id, reply)
+        self.peers.send(peer_id, reply)
 
     def _on_proposal_reply(self, peer_id: str, reply: ProposalReply) -> None:
         applied_term = None
-        if self._journal is not None and 0 < reply.index <= self.applied_index():
-            applied_term = self._journal.term_at(reply.index)
+        journal = self._journal
+        lowest = max(1, journal.base_index()) if journal is not None else 1
+        if journal is not None and lowest <= reply.index <= self.applied_index():
+            applied_term = journal.term_at(reply.index)
         self.attempts.on_reply(peer_id, reply, applied_term=applied_term)
 
     # What `StateView` promises
@@ -323,7 +389,7 @@ class Replica:
 
     def applied_index(self) -> int:
         """Return the index of the last applied entry."""
-        return self._engine.applied_index() if self._engine is not None else 0
+        return self.engine.applied_index() if self.engine is not None else 0
 
     def is_caught_up(self) -> bool:
         """Say whether, since it started, this replica has applied all that was committed."""
@@ -334,6 +400,10 @@ class Replica:
         if index <= self.applied_index():
             return True
         return await self._applied_waiters.wait(index, deadline_s)
+
+    async def wait_until_linearizable(self, *, deadline_s: float) -> int:
+        """Return once this replica shows every write acknowledged before the call."""
+        return await self._reads.wait_until_fresh(deadline_s=deadline_s)
 
     # What `Leadership` promises
 
@@ -350,7 +420,7 @@ class Replica:
         return self._status
 
     def _fresh_status(self) -> LeadershipStatus:
-        engine = self._engine
+        engine = self.engine
         if engine is None:
             return LeadershipStatus(
                 server_id=self._server_id,
@@ -372,12 +442,16 @@ class Replica:
         )
 
     def servers(self) -> Sequence[ServerAddress]:
-        """Return the servers of the cluster, this one too, sorted by id."""
-        return self._servers
+        """Return the servers of the cluster, sorted by id, as far as they are known."""
+        return self.peers.servers
 
     def is_ready_to_lead(self) -> bool:
         """Say whether this server leads and has applied an entry of its own term."""
-        return self._engine is not None and self._engine.is_ready_to_lead()
+        return self.engine is not None and self.engine.is_ready_to_lead()
+
+    def is_in_dispute(self) -> bool:
+        """Say whether no majority of servers has the same state."""
+        return self.engine is not None and self._agreement.is_in_dispute()
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call back on the loop whenever role, term, leader or readiness changed."""
@@ -387,140 +461,111 @@ class Replica:
 
     async def ask_leader(self, question: bytes, *, deadline_s: float) -> bytes:
         """Return the leader's answer; locally if this server leads."""
-        engine = self._engine
+        return await self.ask_leader_of(SERVICES, question, deadline_s=deadline_s)
+
+    async def ask_leader_of(
+        self, kind: int, question: bytes, *, deadline_s: float
+    ) -> bytes:
+        """Do the same with one of the leader's other parts."""
+        engine, questions = self.engine, self.questions
         if engine is None:
             raise NoLeaderError(NO_LEADER)
         if engine.is_leader():
-            return await self._questions.answer_here(question, deadline_s=deadline_s)
+            return await questions.answer_here(
+                question, deadline_s=deadline_s, kind=kind
+            )
         leader_id = engine.leader_id()
         if leader_id is None:
             raise NoLeaderError(NO_LEADER)
-        return await self._questions.ask(leader_id, question, deadline_s=deadline_s)
+        return await questions.ask(
+            leader_id, question, deadline_s=deadline_s, kind=kind
+        )
 
     def answer_with(self, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
         """Use `answer` for questions that reach this server while it leads."""
-        self._questions.answer_with(answer)
+        self.questions.answer_with(answer)
 
-    # What the transport asks and says
-
-    def hello(self) -> Hello:
-        """Return what to say when dialling."""
-        return Hello(PROTOCOL_VERSION, *self._claim())
-
-    def judge_hello(self, hello: Hello) -> Welcome | Refusal:
-        """Return the answer to a server that dials."""
-        if hello.protocol != PROTOCOL_VERSION:
-            return Refusal(
-                f"protocol {hello.protocol}, this server speaks {PROTOCOL_VERSION}"
-            )
-        reason = self._judge(Claim(hello.server_id, hello.incarnation, hello.formation))
-        if reason:
-            return Refusal(reason)
-        return Welcome(*self._claim())
-
-    def judge_welcome(self, welcome: Welcome) -> str:
-        """Return "" or why to hang up on the server that was dialled."""
-        return self._judge(
-            Claim(welcome.server_id, welcome.incarnation, welcome.formation)
-        )
-
-    def was_refused(self, peer_id: str, reason: str) -> None:
-        """Say so once; waiting for the others to start is no trouble."""
-        if self._last_refusals.get(peer_id) == reason:
-            return
-        self._last_refusals[peer_id] = reason
-        log = self._logger.debug if reason == NOT_FORMED else self._logger.warning
-        log("connection refused by peer", peer=peer_id, reason=reason)
+    # What the transport says
 
     def on_message(self, peer_id: str, message: Message) -> None:
-        """Take a message from a peer."""
+        """Take a message from a peer; what counts, only from a member."""
+        if isinstance(message, _COUNTED) and not self.peers.is_members_word(peer_id):
+            return
         match message:
             case Proposal():
                 self._on_proposal(peer_id, message)
             case ProposalReply():
                 self._on_proposal_reply(peer_id, message)
             case Question():
-                is_leader = self._engine is not None and self._engine.is_leader()
-                self._questions.on_question(peer_id, message, is_leader=is_leader)
+                is_leader = self.engine is not None and self.engine.is_leader()
+                self.questions.on_question(peer_id, message, is_leader=is_leader)
             case Answer():
-                self._questions.on_answer(peer_id, message)
+                self.questions.on_answer(peer_id, message)
+            case StateDigest():
+                self._agreement.on_digest(peer_id, message)
+            case DigestVerdict():
+                if self.engine is not None and peer_id == self.engine.leader_id():
+                    self._agreement.on_verdict(message)
             case _:
-                if self._engine is not None:
-                    self._engine.deliver(peer_id, message)
+                if self.engine is not None:
+                    self.engine.deliver(peer_id, message)
 
     def on_connected(self, peer_id: str) -> None:
         """Begin to send to a peer."""
-        self._last_refusals.pop(peer_id, None)
+        self.peers.on_connected(peer_id)
         self._change_waiters.wake()
-        if self._engine is not None:
-            self._engine.on_connected(peer_id)
+        if self.engine is not None:
+            self.engine.on_connected(peer_id)
 
     def on_disconnected(self, peer_id: str) -> None:
         """Take what was on its way for lost."""
-        self._questions.on_disconnected(peer_id)
-        if self._engine is not None:
-            self._engine.on_disconnected(peer_id)
-
-    def _send(self, peer_id: str, message: Message) -> bool:
-        return self._transport is not None and self._transport.send(peer_id, message)
-
-    def _is_connected(self, peer_id: str) -> bool:
-        return self._transport is not None and self._transport.is_connected(peer_id)
+        self.peers.on_disconnected(peer_id)
+        self.questions.on_disconnected(peer_id)
+        self.attempts.on_disconnected(peer_id)
+        if self.engine is not None:
+            self.snapshots.on_disconnected(peer_id)
+            self._agreement.on_disconnected(peer_id)
+            self.engine.on_disconnected(peer_id)
 
     # Forming
 
-    def _claim(self) -> Claim:
-        assert self._membership is not None
-        own = self._membership.own
-        return Claim(own.server_id, own.incarnation, self._membership.formation)
-
-    def _judge(self, claim: Claim) -> str:
-        assert self._membership is not None
-        try:
-            reason = self._membership.judge(claim)
-        except FormationError as error:
-            self._fail(error)
-            return str(error)
-        if self._membership.formation is None:
-            if claim.formation is None:
-                self._form_if_due()
-            elif not reason:
-                self._write_first_entry(claim.formation)
-        elif reason:
-            self._logger.error("peer refused", peer=claim.server_id, reason=reason)
-        return reason
-
-    def _form_if_due(self) -> None:
-        assert self._membership is not None
-        formation = self._membership.new_formation(self._ids.new_id())
-        if formation is not None:
-            self._write_first_entry(formation)
-
     def _write_first_entry(self, formation: Formation) -> None:
-        """Begin to become a member; it counts, and is told, once it is durable."""
+        """Begin to belong to a cluster; it counts, and is told, once it is durable."""
         assert self._journal is not None
         if self._forming is None:
             self._forming = formation
             self._journal.append((first_entry(formation),))
 
     def _become_member(self, formation: Formation) -> None:
-        assert self._membership is not None
         self._membership.adopt(formation)
         self._logger.info("cluster formed", cluster_id=formation.cluster_id)
-        self._take_part(formation)
+        self._take_part(self._founders(formation), applied_index=0)
         # The others hear of it when they are dialled.
-        for server in self._servers:
-            peer_id = server.server_id
-            if self._transport is not None and peer_id != self._server_id:
-                self._transport.drop(peer_id)
+        self.peers.greet_again()
 
-    def _take_part(self, formation: Formation) -> None:
+    def _take_part(self, known: ConfigurationLog, *, applied_index: int) -> None:
+        """Build what belongs to a cluster: snapshots, engine, agreement."""
         assert self._journal is not None
-        config = self._config
-        self._status = None
-        self._engine = Engine(
-            self._server_id,
-            [name for name, _ in formation.members if name != self._server_id],
+        formation = self._membership.formation
+        assert formation is not None
+        own = record_cluster(self._disk, self._membership.own, formation.cluster_id)
+        config, send = self._config, self.peers.send
+        clock, spawner = self._clock, self._spawner
+        metrics, logger = self._metrics, self._logger
+        self.snapshots = Snapshotting(
+            config,
+            self._store,
+            self._journal,
+            send=send,
+            clock=clock,
+            spawner=spawner,
+            metrics=metrics,
+            logger=logger,
+        )
+        engine = Engine(
+            own.server_id,
+            own.incarnation,
+            known,
             Timeouts(
                 config.raft_heartbeat_s,
                 config.election_timeout_s_min,
@@ -528,16 +573,52 @@ class Replica:
             ),
             Surroundings(
                 journal=self._journal,
-                send=self._send,
-                is_connected=self._is_connected,
+                send=send,
+                is_connected=self.peers.is_connected,
                 apply=self._apply,
                 wake=self._woken.set,
-                clock=self._clock,
+                members_changed=self._on_members_changed,
+                installs=self.snapshots,
+                clock=clock,
                 ids=self._ids,
-                logger=self._logger,
+                logger=logger,
             ),
+            applied_index=applied_index,
         )
+        self.snapshots.attach(
+            Subject(formation, engine, lambda: self._state, self._adopt)
+        )
+        self._agreement = Agreement(
+            Electorate(
+                own.server_id,
+                engine.leader_id,
+                lambda: engine.configuration().voters(),
+                lambda: engine.configuration().ids(),
+            ),
+            digest_steps=Digester().steps,
+            send=send,
+            disagree=self._fail,
+            clock=clock,
+            spawner=spawner,
+            metrics=metrics,
+            logger=logger,
+        )
+        self.engine = engine
+        self._status = None
+        self.peers.take_part(engine, self.is_caught_up)
+        if not engine.has_vote():
+            logger.warning(
+                "no vote in the cluster",
+                cluster_id=formation.cluster_id,
+                advice="a member with an empty directory is taken in by itself; any"
+                " other server has to be added by an operator",
+            )
         self._woken.set()
+
+    def _on_members_changed(self) -> None:
+        if self.engine is not None:
+            self.peers.on_members_changed()
+            self._change_waiters.wake()
 
     def _declare(self, metrics: Metrics) -> None:
         self._apply_timing = metrics.timing(
@@ -565,18 +646,3 @@ class Replica:
         if self._journal is None or self._journal.last_index() == 0:
             return 0.0
         return float(self._journal.last_index() + 1 - self._journal.first_index())
-
-
-def _servers_of(config: ServerConfig) -> tuple[ServerAddress, ...]:
-    """Return all servers of the configuration, sorted by id; this one is among them."""
-    servers = {
-        server.name: ServerAddress(server.name, server.peer, server.http)
-        for server in config.servers
-    }
-    if not servers:
-        servers[config.name] = ServerAddress(config.name, config.peer, config.http)
-    if config.name not in servers:
-        raise ConfigError(
-            f"name: {config.name!r} is not among servers: {', '.join(sorted(servers))}"
-        )
-    return tuple(servers[name] for name in sorted(servers))

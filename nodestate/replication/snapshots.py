@@ -18,7 +18,7 @@ from nodestate.clock import Clock
 from nodestate.errors import JournalError, SnapshotError
 from nodestate.fsm.pieces import StateLoader, encode_pieces
 from nodestate.fsm.state import State
-from nodestate.ports import Disk, StagedFile
+from nodestate.ports import Disk, SavedSnapshot, StagedFile
 from nodestate.replication.snapshot_format import (
     OPENING_BYTES_MAX,
     SnapshotEncoder,
@@ -154,7 +154,9 @@ class SnapshotStore:
 
         return Receiving(staged, byte_count, seal)
 
-    async def read_piece(self, info: SnapshotInfo, offset: int, length: int) -> bytes:
+    async def read_piece(
+        self, info: SnapshotInfo | SavedSnapshot, offset: int, length: int
+    ) -> bytes:
         """Return a part of its file; `SnapshotError` if that has been removed."""
         if info.name not in self._names:
             raise SnapshotError(f"{info.name} is gone: newer ones have taken its place")
@@ -340,7 +342,10 @@ def _naming(name: str, consequence: str) -> Iterator[None]:
 
 @contextmanager
 def _collector_off() -> Iterator[None]:
-    """Keep the collector from looking through a state that only grows, again and again."""
+    """Keep the collector from looking through a state that only grows, again and again.
+
+    What else is garbage meanwhile, with others having their turn, waits for seconds.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:

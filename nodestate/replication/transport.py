@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import structlog
 
 from nodestate.clock import Clock, IdSource
+from nodestate.config import split_address
 from nodestate.ports import Listener, Metrics, Network, Spawner
 from nodestate.replication.complaints import Complaints
 from nodestate.replication.frames import (
@@ -29,6 +30,7 @@ CONNECT_S_MAX: Final = 2.0
 HANDSHAKE_ANSWER_S_MAX: Final = 5.0
 BACKOFF_S_MIN: Final = 0.05
 BACKOFF_S_MAX: Final = 1.0
+PEERS_MAX: Final = 32
 HALF_OPEN_MAX: Final = 64
 """Connections that may be waiting for their handshake, from whomever."""
 
@@ -79,6 +81,7 @@ class Transport:
         receiver: Receiver,
         metrics: Metrics,
     ) -> None:
+        self._server_id = server_id
         self._listen = listen
         self._network = network
         self._clock = clock
@@ -107,6 +110,29 @@ class Transport:
         for peer in self._peers.values():
             self._spawner.spawn(self._dial(peer), name=f"dial {peer.peer_id}")
 
+    def add_peer(self, peer_id: str, host: str, port: int) -> None:
+        """Dial a peer from now on, or dial it elsewhere from now on."""
+        if peer_id == self._server_id or self._is_closed:
+            return
+        known = self._peers.get(peer_id)
+        if known is None:
+            peer = self._peers[peer_id] = _Peer(peer_id, host, port)
+            self._spawner.spawn(self._dial(peer), name=f"dial {peer_id}")
+        elif (known.host, known.port) != (host, port):
+            known.host, known.port = host, port
+            self.drop(peer_id)
+
+    def remove_peer(self, peer_id: str) -> None:
+        """Hang up on a peer and dial it no more."""
+        if peer_id in self._peers:
+            self._peers[peer_id].is_gone = True
+            self.drop(peer_id)
+            del self._peers[peer_id]
+
+    def peer_ids(self) -> list[str]:
+        """Return the peers that are dialled."""
+        return list(self._peers)
+
     def port(self) -> int:
         """Return the port that is listened at."""
         assert self._listener is not None
@@ -127,13 +153,17 @@ class Transport:
         `True` does not mean that it arrives. Raises `FrameError`, and sends nothing, if
         the message is too large for a frame.
         """
-        link = self._peers[peer_id].link
+        link = self._link(peer_id)
         return link is not None and link.send(message)
 
     def is_connected(self, peer_id: str) -> bool:
         """Say whether messages can be sent to the peer."""
-        link = self._peers[peer_id].link
+        link = self._link(peer_id)
         return link is not None and link.is_open()
+
+    def _link(self, peer_id: str) -> Outgoing | None:
+        peer = self._peers.get(peer_id)
+        return None if peer is None else peer.link
 
     def drop(self, peer_id: str) -> None:
         """Hang up on a peer in both directions, and dial it again at once.
@@ -206,10 +236,12 @@ class Transport:
         certified = link.peer_name()
         if certified is not None and certified != hello.server_id:
             return Refusal(f"its certificate is that of {certified!r}")
-        if hello.server_id not in self._peers:
+        address = self._address_of(hello)
+        if address is None:
             return Refusal(f"{hello.server_id!r} is no server of this cluster")
         answer = self._handshake.judge_hello(hello)
         if isinstance(answer, Welcome):
+            self.add_peer(hello.server_id, *address)
             older = self._incoming.pop(hello.server_id, None)
             if older is not None:
                 # What it still has in its buffers is older than what comes now.
@@ -217,6 +249,22 @@ class Transport:
             self._half_open.discard(link)
             self._incoming[hello.server_id] = link
         return answer
+
+    def _address_of(self, hello: Hello) -> tuple[str, int] | None:
+        """Return where to dial a server that dialled, `None` if it cannot be one of ours.
+
+        One that is not known may have been added by entries that this server has still
+        to get. Whether its address may be dialled at all is for the handshake to judge.
+        """
+        known = self._peers.get(hello.server_id)
+        if known is not None:
+            return known.host, known.port
+        if hello.server_id == self._server_id or len(self._peers) >= PEERS_MAX:
+            return None
+        try:
+            return split_address(hello.address)
+        except ValueError:
+            return None
 
     def deliver(self, peer_id: str, message: Message) -> None:
         """Pass a message on; a receiver that fails stops the server, not the link."""
@@ -252,7 +300,7 @@ class Transport:
 
     async def _dial(self, peer: "_Peer") -> None:
         """Keep one connection to the peer, for as long as this server runs."""
-        while not self._is_closed:
+        while not (self._is_closed or peer.is_gone):
             peer.wake.clear()
             await self._connect(peer)
             if not peer.wake.is_set():
@@ -301,6 +349,7 @@ class _Peer:
         self.port = port
         self.link: Outgoing | None = None
         self.is_up = False
+        self.is_gone = False
         self.has_failed = False
         self.backoff_s = BACKOFF_S_MIN
         self.wake = asyncio.Event()

@@ -5,10 +5,19 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from nodestate.replication.configuration import (
+    ConfigurationLog,
+    initial_configuration,
+)
 from nodestate.replication.engine import Engine
 from nodestate.replication.formation import first_entry
-from nodestate.replication.frames import Formation, Message
-from nodestate.replication.records import Entry
+from nodestate.replication.frames import (
+    Formation,
+    Message,
+    SnapshotChunk,
+    SnapshotReply,
+)
+from nodestate.replication.records import Entry, LogBase
 from nodestate.replication.surroundings import Surroundings, Timeouts
 
 TIMEOUTS = Timeouts(heartbeat_s=0.1, election_s_min=1.0, election_s_max=2.0)
@@ -19,12 +28,12 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
+        self._base = LogBase(0, 0)
         self._term = 0
         self._voted_for: str | None = None
         self._position = 0
         self._durable_position = 0
         self._durable_index = 0
-        self._undurable_from = 1  # the first index changed since the last sync
         self._durable: tuple[list[Entry], int, str | None] = ([], 0, None)
 
     def term(self) -> int:
@@ -33,25 +42,31 @@ class MemoryJournal:
     def voted_for(self) -> str | None:
         return self._voted_for
 
+    def base_index(self) -> int:
+        return self._base.index
+
     def first_index(self) -> int:
-        return 1
+        return self._base.index + 1
 
     def last_index(self) -> int:
-        return len(self._entries)
+        return self._base.index + len(self._entries)
 
     def last_term(self) -> int:
-        return self._entries[-1].term if self._entries else 0
+        return self._entries[-1].term if self._entries else self._base.term
 
     def entry(self, index: int) -> Entry:
-        assert 1 <= index <= len(self._entries)
-        return self._entries[index - 1]
+        offset = index - self._base.index - 1
+        assert 0 <= offset < len(self._entries), index
+        return self._entries[offset]
 
     def term_at(self, index: int) -> int:
-        return self.entry(index).term if index else 0
+        if index == self._base.index:
+            return self._base.term
+        return self.entry(index).term
 
     def entries_from(self, index: int, bytes_max: int) -> tuple[Entry, ...]:
         taken: list[Entry] = []
-        for entry in self._entries[index - 1 :]:
+        for entry in self._entries[index - self._base.index - 1 :]:
             bytes_max -= len(entry.body)
             if taken and bytes_max < 0:
                 break
@@ -60,14 +75,27 @@ class MemoryJournal:
 
     def append(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            assert entry.index == len(self._entries) + 1
+            assert entry.index == self.last_index() + 1
             self._entries.append(entry)
             self._position += 1
 
     def truncate_from(self, index: int) -> None:
-        del self._entries[index - 1 :]
+        assert index > self._base.index
+        del self._entries[index - self._base.index - 1 :]
         self._position += 1
         self._durable_index = min(self._durable_index, index - 1)
+
+    def shorten(self, keep_from: int) -> None:
+        """Let go of the entries before `keep_from`, as after a snapshot."""
+        base = LogBase(keep_from - 1, self.term_at(keep_from - 1))
+        del self._entries[: keep_from - 1 - self._base.index]
+        self._base = base
+
+    def reset_to(self, base: LogBase) -> None:
+        """Begin behind a snapshot, with none of the entries."""
+        self._entries.clear()
+        self._base = base
+        self._position += 1
 
     def set_hard_state(self, term: int, voted_for: str | None) -> None:
         self._term, self._voted_for = term, voted_for
@@ -80,18 +108,19 @@ class MemoryJournal:
         return self._durable_position
 
     def durable_index(self) -> int:
-        return self._durable_index
+        return max(self._durable_index, self._base.index)
 
     def sync(self) -> None:
         """Make all of it durable."""
         self._durable_position = self._position
-        self._durable_index = len(self._entries)
+        self._durable_index = self.last_index()
         self._durable = (list(self._entries), self._term, self._voted_for)
 
     def after_crash(self) -> "MemoryJournal":
         """Return what a restart finds."""
         journal = MemoryJournal()
         entries, term, voted_for = self._durable
+        journal._base = self._base
         journal.append(entries)
         journal.set_hard_state(term, voted_for)
         journal.sync()
@@ -144,9 +173,13 @@ class HandServer:
         self.journal = journal
         self.applied: list[Entry] = []
         self.logger = RecordingLogger()
+        self.needed_snapshots: list[str] = []
+        self.chunks: list[tuple[str, SnapshotChunk]] = []
+        self.snapshot_replies: list[tuple[str, SnapshotReply]] = []
         self.engine = Engine(
             name,
-            [other for other in cluster.names if other != name],
+            "i" + name,
+            ConfigurationLog(1, initial_configuration(cluster.formation)),
             TIMEOUTS,
             Surroundings(
                 journal=journal,
@@ -154,6 +187,8 @@ class HandServer:
                 is_connected=lambda peer: (name, peer) in cluster.up,
                 apply=self._apply,
                 wake=lambda: None,
+                members_changed=lambda: None,
+                installs=self,
                 clock=cluster.clock,
                 ids=NamedIds(name),
                 logger=cast(Any, self.logger),
@@ -168,6 +203,15 @@ class HandServer:
 
     def _apply(self, entry: Entry) -> None:
         self.applied.append(entry)
+
+    def need_snapshot(self, peer_id: str) -> None:
+        self.needed_snapshots.append(peer_id)
+
+    def on_chunk(self, leader_id: str, chunk: SnapshotChunk) -> None:
+        self.chunks.append((leader_id, chunk))
+
+    def on_snapshot_reply(self, peer_id: str, reply: SnapshotReply) -> None:
+        self.snapshot_replies.append((peer_id, reply))
 
     def bodies(self) -> list[bytes]:
         """Return what was applied, without entry 1 and the no-ops."""
@@ -198,7 +242,9 @@ class HandServer:
         return self.engine.propose(b"\x00" + name.encode() + b"x" * size)[0]
 
     def match_index(self, peer: str) -> int:
-        return self.engine._progress[peer].match_index
+        follower = self.engine.follower(peer)
+        assert follower is not None
+        return follower[0]
 
 
 class RecordingLogger:
@@ -221,7 +267,8 @@ class HandCluster:
         self.clock = HandClock()
         self.up: set[tuple[str, str]] = set()
         self.links: dict[tuple[str, str], deque[Any]] = defaultdict(deque)
-        formation = Formation("c", tuple((name, "i" + name) for name in self.names))
+        members = tuple((name, "i" + name) for name in self.names)
+        self.formation = formation = Formation("c", members)
         self.servers: dict[str, HandServer] = {}
         for name in self.names:
             journal = MemoryJournal()
@@ -256,6 +303,14 @@ class HandCluster:
             if other != name:
                 self.disconnect(name, other)
         self.killed = self.servers.pop(name)
+
+    def add(self, name: str) -> HandServer:
+        """Start a server that the cluster was not formed with: it knows of it, no more."""
+        journal = MemoryJournal()
+        journal.append([first_entry(self.formation)])
+        journal.sync()
+        self.names.append(name)
+        return self.restart(name, journal)
 
     def restart(self, name: str, journal: MemoryJournal) -> HandServer:
         self.servers[name] = HandServer(self, name, journal)

@@ -4,10 +4,12 @@ import pytest
 
 from cluster.simulation.disk import MemoryDisk
 from nodestate.errors import FormationError, JournalError
+from nodestate.ports import ServerAddress
 from nodestate.replication import entries
 from nodestate.replication.formation import (
     IDENTITY_FILE,
     NOT_FORMED,
+    NOT_MEMBER,
     Claim,
     Identity,
     Membership,
@@ -16,17 +18,27 @@ from nodestate.replication.formation import (
     first_entry,
     load_identity,
     read_first_entry,
+    record_cluster,
 )
 from nodestate.replication.frames import Formation
 from nodestate.replication.records import Entry
 from tests.replication.fakes import NamedIds
 
 IDS = ("A", "B", "C")
-FORMATION = Formation("c1", (("A", "a1"), ("B", "b1"), ("C", "c1")))
+FORMATION = Formation(
+    "c1",
+    (("A", "a1"), ("B", "b1"), ("C", "c1")),
+    tuple((name, f"peer-{name}", f"http-{name}") for name in IDS),
+)
+
+
+def address(server_id):
+    return ServerAddress(server_id, f"peer-{server_id}", f"http-{server_id}")
 
 
 def member(server_id, incarnation, formation=None):
-    return Membership(Identity(server_id, incarnation), IDS, formation)
+    own = Identity(server_id, incarnation)
+    return Membership(own, [address(name) for name in IDS], formation)
 
 
 def test_an_empty_directory_gets_an_identity_and_keeps_it():
@@ -70,6 +82,26 @@ def test_a_damaged_identity_is_refused_whatever_is_damaged():
         assert identity == Identity("A", "a1"), bad
 
 
+def test_a_directory_that_has_lost_its_log_is_refused():
+    """With its identity alone it would vote again, having forgotten how it voted."""
+    disk = MemoryDisk()
+    identity = load_identity(disk, "A", NamedIds("A"), has_log=False)
+    formed = record_cluster(disk, identity, "c1")
+
+    assert load_identity(disk, "A", NamedIds("A"), has_log=True) == formed
+    with pytest.raises(FormationError, match="cluster c1, but its log is gone"):
+        load_identity(disk, "A", NamedIds("A"), has_log=False)
+
+
+def test_an_identity_without_a_cluster_is_as_it_was_written_before_there_were_any():
+    content = encode_identity(Identity("A", "a1"))
+
+    assert content == (
+        b'{"format":1,"identity":{"server_id":"A","incarnation":"a1"},'
+        b'"checksum":3414719192}\n'
+    )
+
+
 def test_a_damaged_identity_file_stops_the_start():
     disk = MemoryDisk()
     disk.put_file(IDENTITY_FILE, b"")
@@ -109,13 +141,17 @@ def test_nobody_but_the_founder_forms():
 
 
 def test_a_single_server_forms_at_once():
-    alone = Membership(Identity("A", "a1"), ["A"], None)
+    alone = Membership(Identity("A", "a1"), [address("A")], None)
 
-    assert alone.new_formation("c1") == Formation("c1", (("A", "a1"),))
+    assert alone.new_formation("c1") == Formation(
+        "c1", (("A", "a1"),), (("A", "peer-A", "http-A"),)
+    )
 
 
-def test_an_unformed_server_accepts_the_cluster_that_lists_it():
+def test_an_unformed_server_accepts_the_cluster_that_it_finds():
     assert member("B", "b1").judge(Claim("A", "a1", FORMATION)) == ""
+    # Its directory was lost: the log will take it in as a learner.
+    assert member("B", "b2").judge(Claim("A", "a1", FORMATION)) == ""
 
 
 def test_a_formed_founder_is_not_taken_for_an_empty_one():
@@ -124,22 +160,25 @@ def test_a_formed_founder_is_not_taken_for_an_empty_one():
     founder.judge(Claim("B", "b1", None))
     founder.judge(Claim("C", "c1", None))
 
-    with pytest.raises(FormationError, match="forgotten its votes"):
-        founder.judge(Claim("B", "b1", FORMATION))
+    assert founder.judge(Claim("B", "b1", FORMATION)) == ""
     assert founder.new_formation("c2") is None
 
 
-def test_an_empty_directory_under_an_old_name_may_not_take_part():
-    with pytest.raises(FormationError, match="restore the directory; joining"):
-        member("B", "b2").judge(Claim("A", "a1", FORMATION))
-
-
-def test_formed_servers_refuse_another_incarnation():
+def test_an_empty_directory_is_only_spoken_to_if_the_cluster_was_formed_with_it():
     formed = member("A", "a1", FORMATION)
 
     assert formed.judge(Claim("B", "b1", None)) == ""
+    assert formed.judge(Claim("B", "b2", None)) == NOT_MEMBER
+    assert formed.judge(Claim("D", "d1", None)) == NOT_MEMBER
+
+
+def test_whoever_is_of_the_cluster_is_spoken_to():
+    """It may be a member by entries that are not here yet; what counts is judged later."""
+    formed = member("A", "a1", FORMATION)
+
     assert formed.judge(Claim("B", "b1", FORMATION)) == ""
-    assert "is not the one" in formed.judge(Claim("B", "b2", None))
+    assert formed.judge(Claim("B", "b2", FORMATION)) == ""
+    assert formed.judge(Claim("D", "d1", FORMATION)) == ""
 
 
 def test_formed_servers_refuse_another_cluster():
@@ -150,14 +189,7 @@ def test_formed_servers_refuse_another_cluster():
 
 
 def test_strangers_and_namesakes_are_refused():
-    formed = member("A", "a1", FORMATION)
+    unformed = member("A", "a1")
 
-    assert "not configured here" in formed.judge(Claim("D", "d1", None))
-    assert "this is server 'A'" in formed.judge(Claim("A", "a9", None))
-
-
-def test_the_configuration_must_name_the_servers_of_the_cluster():
-    with pytest.raises(FormationError, match=r"servers: A, B are configured.*A, B, C"):
-        Membership(Identity("A", "a1"), ["A", "B"], FORMATION)
-    with pytest.raises(FormationError, match="has no server 'D'"):
-        Membership(Identity("D", "d1"), [*IDS, "D"], FORMATION)
+    assert "not configured here" in unformed.judge(Claim("D", "d1", None))
+    assert "this is server 'A'" in unformed.judge(Claim("A", "a9", None))

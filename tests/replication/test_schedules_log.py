@@ -140,7 +140,12 @@ def test_figure_8_an_old_entry_on_a_majority_is_not_committed():
     noop = a.journal.last_index()
     # B says that it has the old entry, but not yet the one of this term.
     a.engine._on_append_reply(
-        "B", _ack(term=a.engine.term(), sequence=a.engine._sequence, match=index)
+        "B",
+        _ack(
+            term=a.engine.term(),
+            sequence=a.engine._followers.next_sequence() - 1,
+            match=index,
+        ),
     )
     a.engine._advance_commit()
     assert a.engine.commit_index() == commit_before

@@ -24,6 +24,7 @@ from nodestate.replication.transport import (
     BACKOFF_S_MIN,
     HALF_OPEN_MAX,
     HANDSHAKE_ANSWER_S_MAX,
+    PEERS_MAX,
     Transport,
 )
 from tests.fakes import FakeClock, FakeMetrics, SequentialIds, settle
@@ -537,3 +538,81 @@ async def test_real_sockets_carry_the_same_conversation(network, monkeypatch):
         await server.transport.close()
         await server.tasks.end()
     await asyncio.sleep(0)
+
+
+# Peers that come and go
+
+
+async def test_a_peer_that_is_added_is_dialled(network):
+    one = Server(network, "server1", "server1")
+    two = Server(network, "server2", "server1", "server2")
+    await two.transport.start()
+    await one.transport.start()
+    await settle()
+    assert not one.transport.is_connected("server2")
+
+    one.transport.add_peer("server2", HOST, PORTS["server2"])
+    await settle()
+
+    assert one.transport.is_connected("server2")
+    for server in (one, two):
+        await server.transport.close()
+        await server.tasks.end()
+
+
+async def test_a_peer_that_moved_is_dialled_elsewhere(lone, network):
+    lone.transport.add_peer("server2", HOST, 77)
+    await lone.clock.step(BACKOFF_S_MAX)
+
+    assert network.dials[77] >= 1
+
+
+async def test_a_peer_that_is_removed_is_hung_up_on_and_not_dialled_again(
+    pair, network
+):
+    one, _ = pair
+    one.transport.remove_peer("server2")
+    await settle()
+    dials = network.dials[PORTS["server2"]]
+    for _ in range(5):
+        await one.clock.step(BACKOFF_S_MAX)
+
+    assert not one.transport.is_connected("server2")
+    assert one.transport.peer_ids() == []
+    assert not one.transport.send("server2", vote(1))
+    assert network.dials[PORTS["server2"]] == dials
+    assert ("disconnected", "server2") in one.inbox.changes
+
+
+async def test_this_server_is_no_peer_of_its_own(lone):
+    lone.transport.add_peer("server1", HOST, PORTS["server1"])
+
+    assert lone.transport.peer_ids() == ["server2", "server3"]
+
+
+async def test_a_server_that_is_not_known_is_dialled_where_it_says_it_is(lone, network):
+    hello = Hello(PROTOCOL_VERSION, "server9", "i", None, f"{HOST}:99")
+    caller = await stranger(network, encode_frame(hello))
+    await lone.clock.step(BACKOFF_S_MAX)
+
+    assert answer_reader().feed(caller.received)[0] == Welcome(
+        "server1", "server1-1", None
+    )
+    assert "server9" in lone.transport.peer_ids()
+    assert network.dials[99] >= 1
+
+
+async def test_only_so_many_servers_are_known(lone, network):
+    for number in range(PEERS_MAX + 5):
+        hello = Hello(PROTOCOL_VERSION, f"s{number}", "i", None, f"{HOST}:{number}")
+        await stranger(network, encode_frame(hello))
+
+    assert len(lone.transport.peer_ids()) == PEERS_MAX
+
+
+async def test_a_stranger_that_is_refused_is_not_dialled(lone, network):
+    lone.greeter.refusal = "no"
+    hello = Hello(PROTOCOL_VERSION, "server9", "i", None, f"{HOST}:99")
+    await stranger(network, encode_frame(hello))
+
+    assert "server9" not in lone.transport.peer_ids()
