@@ -5,7 +5,7 @@ A thin layer over aiohttp's own: its parser, keep-alive and pipelining stay as t
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -113,10 +113,10 @@ class _Refusal(asyncio.Protocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the request: to close under it would take the answer away."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transport for TLS keeps the protocol without inheriting from asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(REFUSAL_S_MAX, transport.abort)
+        self._timer = loop.call_later(REFUSAL_S_MAX, self._transport.abort)
 
     @override
     def data_received(self, data: bytes) -> None:
