@@ -6,15 +6,23 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from cluster.simulation import loop
 from cluster.simulation.servers import SimulatedCluster
 from cluster.simulation.storm import SETTINGS, registration
 from nodestate.errors import NoLeaderError
-from nodestate.fsm.snapshot import encode_state
+from nodestate.fsm.state import State
 from nodestate.model.command import EvaluateNode, SetEligibility
 from nodestate.model.node import ELIGIBLE, INELIGIBLE, NodeKey
-from nodestate.model.outcome import Accepted, Refused
+from nodestate.model.outcome import (
+    KEY_REUSED,
+    Accepted,
+    Outcome,
+    RefusalCode,
+    Refused,
+)
+from nodestate.model.request import IdempotencyKey
 from nodestate.ports import Leadership, Proposer, StateView
 from nodestate.watch import Watch, record_key
 from tests.fakes import FakeProposer, FakeReplica
@@ -76,6 +84,11 @@ def play(start: Start, story: Callable[[Server], Awaitable[None]]) -> None:
     loop.run(main())
 
 
+def records(state: State) -> tuple[object, ...]:
+    """Return what a command may change, and not what is remembered of requests."""
+    return dict(state.nodes), dict(state.evaluations), dict(state.indexes)
+
+
 def eligibility(word: str) -> SetEligibility:
     return SetEligibility(key=KEY, eligibility=word, at_ns=1, seed=SEED)
 
@@ -100,13 +113,13 @@ def test_what_was_accepted_is_in_the_state_at_its_index(start):
 
 def test_a_refusal_is_a_value_and_changes_nothing(start):
     async def story(server: Server) -> None:
-        before = encode_state(server.view.state())
+        before = records(server.view.state())
         command = EvaluateNode(key=NodeKey("nobody"), at_ns=1, seed=SEED)
 
         outcome = await server.proposer.propose(command, deadline_s=DEADLINE_S)
 
         assert isinstance(outcome, Refused)
-        assert encode_state(server.view.state()) == before
+        assert records(server.view.state()) == before
 
     play(start, story)
 
@@ -119,6 +132,28 @@ def test_what_changes_nothing_has_index_0(start):
 
         assert isinstance(outcome, Accepted)
         assert outcome.index == 0
+
+    play(start, story)
+
+
+def test_the_same_key_gets_the_first_outcome_and_another_request_none(start):
+    async def story(server: Server) -> None:
+        def propose(word: str, fingerprint: bytes) -> Awaitable[Outcome]:
+            key = IdempotencyKey("k", fingerprint)
+            return server.proposer.propose(
+                eligibility(word), deadline_s=DEADLINE_S, idempotency=key
+            )
+
+        first = await propose(INELIGIBLE, b"one")
+        await server.proposer.propose(eligibility(ELIGIBLE), deadline_s=DEADLINE_S)
+        before = records(server.view.state())
+
+        assert await propose(INELIGIBLE, b"one") == replace(first, is_replayed=True)
+        assert await propose(INELIGIBLE, b"two") == Refused(
+            RefusalCode.KEY_REUSED, KEY_REUSED
+        )
+        assert not first.is_replayed
+        assert records(server.view.state()) == before
 
     play(start, story)
 
@@ -137,7 +172,7 @@ def test_whoever_waits_for_the_record_is_woken(start):
 
 def test_a_leader_of_another_term_proposes_nothing(start):
     async def story(server: Server) -> None:
-        before = encode_state(server.view.state())
+        before = records(server.view.state())
         term = server.leadership.status().term
 
         with pytest.raises(NoLeaderError):
@@ -145,7 +180,7 @@ def test_a_leader_of_another_term_proposes_nothing(start):
                 eligibility(INELIGIBLE), term=term + 1, deadline_s=DEADLINE_S
             )
 
-        assert encode_state(server.view.state()) == before
+        assert records(server.view.state()) == before
 
     play(start, story)
 
