@@ -7,13 +7,13 @@ sent there by whoever is asked.
 
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar
 
 import msgspec
 
 from nodestate.api import blocking
-from nodestate.api.calls import Call, Services, index_line
+from nodestate.api.calls import LEADER_POLL_S, Call, Services, index_line
 from nodestate.api.parameters import Query
 from nodestate.api.problems import (
     OUTCOME_IS_UNKNOWN,
@@ -31,7 +31,12 @@ from nodestate.api.replies import (
 from nodestate.api.shapes import Shape
 from nodestate.api.status import RAFT_PROTOCOL
 from nodestate.config import SETTINGS, allowed, split_address
-from nodestate.errors import OutcomeUnknownError, RequestError, SnapshotError
+from nodestate.errors import (
+    NoLeaderError,
+    OutcomeUnknownError,
+    RequestError,
+    SnapshotError,
+)
 from nodestate.ports import Member, SavedSnapshot, ServerAddress
 
 SNAPSHOTS_MAX: Final = 1
@@ -128,9 +133,9 @@ async def remove_peer(call: Call) -> Reply:
         raise RequestError(NO_PEER_NAMED)
     await call.prepare_write()
     member = await _find_member(call, *named)
-    admin = call.services.admin
+    admin, server_id = call.services.admin, member.server_id
     await _administer(
-        admin.remove_server(member.server_id, deadline_s=call.remaining_s())
+        call, lambda seconds: admin.remove_server(server_id, deadline_s=seconds)
     )
     return Reply(200, b"", Body(b""))
 
@@ -140,7 +145,9 @@ async def add_peer(call: Call) -> Reply:
     server = _server_sent(call.query)
     await call.prepare_write()
     admin = call.services.admin
-    index = await _administer(admin.add_server(server, deadline_s=call.remaining_s()))
+    index = await _administer(
+        call, lambda seconds: admin.add_server(server, deadline_s=seconds)
+    )
     return call.json(PeerAdded(index=index))
 
 
@@ -148,18 +155,16 @@ async def transfer_leadership(call: Call) -> Reply:
     """Answer `PUT /v1/operator/raft/transfer-leadership`; without a name to whom fits best."""
     named = _named_peer(call.query)
     await call.prepare_write()
-    wanted = None if named is None else await _find_member(call, *named)
+    member = None if named is None else await _find_member(call, *named)
     services = call.services
-    before = _leader(services)
-    if wanted is None or not wanted.is_leader:
-        server_id = await _administer(
-            services.admin.transfer_leadership(
-                None if wanted is None else wanted.server_id,
-                deadline_s=call.remaining_s(),
-            )
-        )
+    admin, before = services.admin, _leader(services)
+    wanted = None if member is None else member.server_id
+    if member is not None and member.is_leader:
+        server_id = member.server_id
     else:
-        server_id = wanted.server_id
+        server_id = await _administer(
+            call, lambda seconds: admin.transfer_leadership(wanted, deadline_s=seconds)
+        )
     return call.json(
         LeadershipTransferred(
             noop=before.id == server_id,
@@ -228,13 +233,22 @@ def _unfit(name: str, text: str, rule: str) -> RequestError:
     return RequestError(f'{name} "{text[:WORD_SHOWN_MAX]}": {rule}')
 
 
-async def _administer(change: Awaitable[T]) -> T:
-    """Return what a change came to; where that is unknown, say how to find out."""
-    try:
-        return await change
-    except OutcomeUnknownError:
-        problem = Problem(504, CHANGE_UNKNOWN, outcome=OUTCOME_IS_UNKNOWN)
-        raise ProblemError(problem) from None
+async def _administer(call: Call, change: Callable[[float], Awaitable[T]]) -> T:
+    """Return what a change came to, given the seconds that it has.
+
+    As long as nothing came of it, it is tried again: a new leader takes a moment. Where
+    that is unknown, the error says how to find out.
+    """
+    while True:
+        try:
+            return await change(call.remaining_s())
+        except OutcomeUnknownError:
+            problem = Problem(504, CHANGE_UNKNOWN, outcome=OUTCOME_IS_UNKNOWN)
+            raise ProblemError(problem) from None
+        except NoLeaderError:
+            if call.is_out_of_time():
+                raise
+        await call.services.clock.sleep(min(LEADER_POLL_S, call.remaining_s()))
 
 
 # Snapshots

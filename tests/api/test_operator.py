@@ -177,7 +177,6 @@ async def test_an_added_peer_needs_a_name_and_two_addresses(three: Api, query, p
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (NoLeaderError("x"), (503, "No cluster leader", "none")),
         (RequestError("one at a time"), (400, "one at a time", "none")),
         (OutcomeUnknownError("x"), (504, operator.CHANGE_UNKNOWN, "unknown")),
     ],
@@ -195,6 +194,35 @@ async def test_what_became_of_a_change_is_said(
 
     outcome = answer.headers["x-nodestate-outcome"]
     assert (answer.status, answer.text, outcome) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("DELETE", f"{PEER}?id=server2"), ("PUT", ADDED), ("PUT", TRANSFER)],
+)
+async def test_a_change_that_was_not_made_is_tried_again(three: Api, method, path):
+    """A new leader takes a moment until it may change the members."""
+    three.admin.errors += [NoLeaderError("x"), NoLeaderError("x")]
+    asking = asyncio.create_task(three.ask(method, path))
+    await three.until(lambda: three.clock.timer_count() > 0)
+
+    await three.pass_time(asking, 1)
+
+    assert (await asking).status == 200
+
+
+async def test_a_change_without_a_leader_ends(three: Api):
+    three.admin.errors += [NoLeaderError("x")] * 1000
+    asking = asyncio.create_task(delete(three, "id=server2"))
+    await three.until(lambda: three.clock.timer_count() > 0)
+    await three.pass_time(asking, 3.9)
+    assert not asking.done()
+    await three.pass_time(asking, 0.2)
+
+    answer = await asking
+    assert (answer.status, answer.text) == (503, "No cluster leader")
+    assert answer.headers["x-nodestate-outcome"] == "none"
+    assert len(ids(three)) == 3
 
 
 async def test_other_methods_of_a_peer_are_named(three: Api):
