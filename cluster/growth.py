@@ -25,8 +25,10 @@ class Sample(msgspec.Struct, frozen=True):
     server: str
     memory_mib: float
     disk_mib: float
-    is_calm: bool
-    """No fault has happened for a while, and none will."""
+    is_warm: bool = True
+    """What is kept within bounds, such as answers to requests, is full by now."""
+    is_calm: bool = False
+    """No fault will happen any more."""
 
 
 class Trend(msgspec.Struct, frozen=True):
@@ -35,6 +37,7 @@ class Trend(msgspec.Struct, frozen=True):
     what: str
     first_mib: float
     last_mib: float
+    seconds: float
 
     @property
     def is_flat(self) -> bool:
@@ -45,7 +48,7 @@ class Trend(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return (
             f"{self.what}: {self.first_mib:.1f} MiB in the first third, "
-            f"{self.last_mib:.1f} MiB in the last"
+            f"{self.last_mib:.1f} MiB in the last, of {self.seconds:.0f} s"
         )
 
 
@@ -70,15 +73,18 @@ def _file_bytes(path: Path) -> int:
 
 
 def find_trends(samples: Sequence[Sample]) -> Iterator[Trend]:
-    """Yield trends over the whole time, and of memory over the calm at its end.
+    """Yield trends of memory and disk once servers are warm, and of that in the calm.
 
     Servers that are killed again and again never live long enough to show a leak: the
     calm is for that.
     """
-    calm = [sample for sample in samples if sample.is_calm]
-    yield from _trend("memory (PSS)", [(s.at_s, s.memory_mib) for s in samples])
-    yield from _trend("disk", [(s.at_s, s.disk_mib) for s in samples])
-    yield from _trend("memory in the calm", [(s.at_s, s.memory_mib) for s in calm])
+    warm = [sample for sample in samples if sample.is_warm]
+    calm = [sample for sample in warm if sample.is_calm]
+    for what, chosen in (("", warm), (" in the calm", calm)):
+        yield from _trend(
+            f"memory (PSS){what}", [(s.at_s, s.memory_mib) for s in chosen]
+        )
+        yield from _trend(f"disk{what}", [(s.at_s, s.disk_mib) for s in chosen])
 
 
 def _trend(what: str, points: Sequence[tuple[float, float]]) -> Iterator[Trend]:
@@ -90,4 +96,5 @@ def _trend(what: str, points: Sequence[tuple[float, float]]) -> Iterator[Trend]:
     first = [value for at, value in points if at <= start + third]
     last = [value for at, value in points if at >= end - third]
     if third > 0 and first and last:
-        yield Trend(what, statistics.fmean(first), statistics.fmean(last))
+        means = statistics.fmean(first), statistics.fmean(last)
+        yield Trend(what, *means, seconds=end - start)
