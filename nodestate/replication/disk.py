@@ -5,6 +5,7 @@ file and what was tried.
 """
 
 import asyncio
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -63,6 +64,25 @@ class SystemDisk:
             _sync_directory(self._path)
             for leftover in self._path.glob(f"*{UNFINISHED_SUFFIX}"):
                 leftover.unlink()
+
+    def lock_to_read(self) -> None:
+        """Keep servers out while a directory is looked at, without a change to it."""
+        with _as_journal_error("lock", self._path):
+            if not self._path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            try:
+                lock = os.open(self._path / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                # A copy that somebody made: no server uses it.
+                return
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(lock)
+                raise JournalError(
+                    f"data directory {self._path} is in use by a server: stop it first"
+                ) from error
+            self._lock = lock
 
     def names(self) -> list[str]:
         """Return what is here, without the lock and what was left half made."""

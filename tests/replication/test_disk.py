@@ -36,6 +36,38 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
     disk.close()
 
 
+def test_a_directory_is_looked_at_without_a_change(tmp_path):
+    disk = SystemDisk(tmp_path)
+    disk.lock()
+    disk.replace_file("identity", b"me")
+    reader = SystemDisk(tmp_path)
+    with pytest.raises(JournalError, match="in use by a server: stop it first"):
+        reader.lock_to_read()
+    disk.close()
+    (tmp_path / "segment.tmp").write_bytes(b"half")
+    before = sorted(tmp_path.iterdir())
+
+    reader.lock_to_read()
+
+    assert sorted(tmp_path.iterdir()) == before
+    assert reader.names() == ["identity"]
+    with pytest.raises(JournalError, match="in use by another server"):
+        disk.lock()
+    reader.close()
+    disk.lock()
+    disk.close()
+
+
+def test_a_copy_of_a_directory_needs_no_lock_to_be_looked_at(tmp_path):
+    reader = SystemDisk(tmp_path)
+
+    reader.lock_to_read()
+
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(JournalError, match=f"{tmp_path}/none: .*Not a directory"):
+        SystemDisk(tmp_path / "none").lock_to_read()
+
+
 def test_a_file_is_replaced_whole(disk):
     assert disk.read_file("identity") is None
 
