@@ -39,6 +39,9 @@ FRAME_BYTES: Final = 256 << 10
 READ_BYTES: Final = 1 << 20
 SNAPSHOT_BYTES_MAX: Final = 16 << 30
 """The largest file that is taken from elsewhere."""
+FROZEN_NODES_MIN: Final = 10_000
+RELEASED_AT_ONCE: Final = 200
+"""How many records are let go of before others may have their turn."""
 KEPT: Final = 2
 NOT_KEPT: Final = "it is not kept"
 ADVICE: Final = (
@@ -223,8 +226,13 @@ class SnapshotStore:
                 loader.feed(piece)
                 await slices.pause_if_due()
 
-        meta = await self._scan(read, wanted, use)
-        return meta, loader.finish()
+        with _collector_off():
+            meta = await self._scan(read, wanted, use)
+            state = loader.finish()
+            if len(state.nodes) >= FROZEN_NODES_MIN:
+                # Else the collector, once it is on again, looks at all of it at once.
+                gc.freeze()
+        return meta, state
 
     async def _scan(
         self,
@@ -264,6 +272,19 @@ class SnapshotStore:
                 f"it is the one of entry {meta.index}, term {meta.term}"
             )
         return info
+
+
+async def release(state: State, clock: Clock) -> None:
+    """Let go of a large state in slices: all its records at once would take too long.
+
+    Whoever has a record keeps it. `state` itself must not be used any more, by anyone.
+    """
+    slices = _Slices(clock)
+    for table in (state.nodes, state.allocations, state.evaluations):
+        while table:
+            for _ in range(min(RELEASED_AT_ONCE, len(table))):
+                table.popitem()
+            await slices.pause_if_due()
 
 
 class Receiving:

@@ -23,7 +23,7 @@ from nodestate.replication.snapshot_format import (
     decode_frame,
     snapshot_name,
 )
-from nodestate.replication.snapshots import SnapshotInfo, SnapshotStore
+from nodestate.replication.snapshots import SnapshotInfo, SnapshotStore, release
 from tests.fakes import FakeClock
 from tests.fsm.entries import key, node
 from tests.fsm.states import full_state
@@ -204,6 +204,34 @@ def test_the_collector_is_off_while_loading_and_on_again_after(monkeypatch):
     assert seen
     assert not any(seen)
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize("node_count", [9, 10])
+async def test_a_large_state_is_not_the_collectors_any_more(monkeypatch, node_count):
+    monkeypatch.setattr(snapshots, "FROZEN_NODES_MIN", 10)
+    seen = []
+    monkeypatch.setattr(gc, "freeze", lambda: seen.append(gc.isenabled()))
+    store = store_on(MemoryDisk())
+    info = await store.write(meta(), wide_state(node_count))
+
+    await store.load(info)
+
+    assert seen == ([False] if node_count == 10 else [])
+    assert gc.isenabled()
+
+
+async def test_a_state_is_let_go_of_in_slices():
+    clock = CountingClock(0.01)
+    state = full_state()
+    for number in range(1000):
+        state.put_node(key(number), node(key(number)))
+    kept = state.nodes[key(5)]
+
+    await release(state, clock)
+
+    assert clock.sleeps == [0] * 7
+    assert (state.nodes, state.allocations, state.evaluations) == ({}, {}, {})
+    assert kept.id
 
 
 # Refused
