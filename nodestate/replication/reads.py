@@ -56,8 +56,12 @@ class Reads:
         """
         give_up_at_s = self._clock.monotonic_s() + deadline_s
         while True:
+            remaining_s = max(give_up_at_s - self._clock.monotonic_s(), 0.0)
             try:
-                index = await self._rounds.join()
+                async with asyncio.timeout(remaining_s):
+                    index = await self._rounds.join()
+            except TimeoutError as error:
+                raise NoLeaderError(NO_LEADER) from error
             except NodestateError as error:
                 remaining_s = give_up_at_s - self._clock.monotonic_s()
                 if remaining_s <= 0:
