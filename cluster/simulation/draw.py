@@ -13,6 +13,7 @@ from cluster.simulation.schedule import (
     FOLLOWER,
     LEADER,
     LEADING,
+    SNAPSHOTTING,
     SYNCING,
     Break,
     Cut,
@@ -107,8 +108,12 @@ def _kill_leading(draw: _Drawing) -> None:
     _kill_when(draw, LEADING)
 
 
+def _kill_snapshotting(draw: _Drawing) -> None:
+    _kill_when(draw, SNAPSHOTTING)
+
+
 def _kill_when(draw: _Drawing, moment: str) -> None:
-    server = draw.server() if moment == SYNCING else draw.rng.choice(draw.names)
+    server = draw.rng.choice(draw.names) if moment == LEADING else draw.server()
     draw.add(
         KillWhen(
             at_ms=draw.at_ms,
@@ -197,6 +202,7 @@ ONE_SERVER_FAULTS: Final[tuple[Callable[[_Drawing], None], ...]] = (
     _kill,
     _kill_syncing,
     _kill_leading,
+    _kill_snapshotting,
     _power_off,
     _pause,
     _jump_clock,
@@ -217,7 +223,13 @@ FAULTS: Final = (
 
 SCENARIOS: Final[dict[str, tuple[Callable[[_Drawing], None], ...]]] = {
     "all": FAULTS,
-    "crashes": (_kill, _kill_syncing, _kill_leading, _power_off),
+    "crashes": (
+        _kill,
+        _kill_syncing,
+        _kill_leading,
+        _kill_snapshotting,
+        _power_off,
+    ),
     "links": (_cut, _isolate, _slow, _break, _linger, _pause),
     "disks": (_slow_disk, _fail_disk, _fill_disk, _flip_bit, _kill_syncing),
     "calm": (),
@@ -243,7 +255,13 @@ def draw_schedule(
         sync_ms_max=rng.choice((1.0, 3.0, 15.0, 40.0)),
         clock_offset_ms_max=rng.choice((0, 0, 1000, 3_600_000)),
         is_formed=rng.random() < 0.8,
-        settings={**SETTINGS, "segment_bytes": rng.choice((4096, 8192, 65536))},
+        settings={
+            **SETTINGS,
+            "segment_bytes": rng.choice((4096, 8192, 65536)),
+            "snapshot_entries": rng.choice((6, 12, 25, 100_000)),
+            "snapshot_tail_entries": rng.choice((0, 3, 10)),
+            "digest_entries": rng.choice((4, 16, 1000)),
+        },
         steps=tuple(sorted(draw.steps, key=lambda step: step.at_ms)),
     )
 

@@ -16,6 +16,7 @@ LEADER: Final = "leader"
 FOLLOWER: Final = "follower"
 SYNCING: Final = "syncing"
 LEADING: Final = "leading"
+SNAPSHOTTING: Final = "snapshotting"
 
 
 class _Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", gc=False):
@@ -36,7 +37,7 @@ class Kill(_Step, frozen=True, kw_only=True, tag="kill"):
 
 
 class KillWhen(_Step, frozen=True, kw_only=True, tag="kill_when"):
-    """End a server the next time that it syncs, or becomes the leader."""
+    """End a server the next time that it syncs, leads, or has a snapshot half on disk."""
 
     server: str
     moment: str

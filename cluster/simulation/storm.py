@@ -185,8 +185,11 @@ class Storm:
             self._armed[server.server_id] = step.has_power_loss
             return
         delay = self.cluster.delays[server.server_id]
+        disk = self.cluster.disks[server.server_id]
 
         def kill_within(wait_s: float) -> None:
+            if step.moment == steps.SNAPSHOTTING and disk.staged_bytes == 0:
+                return
             delay.on_wait = None
             self.cluster.loop.call_later(
                 wait_s * self._rng.random(),

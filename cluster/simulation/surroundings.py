@@ -76,16 +76,14 @@ class SimulatedSpawner:
     def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
         """Run it."""
         del name
-        task = self._process.spawn(self._watch(coroutine))
-        del task
+        task = self._process.spawn(coroutine)
+        task.add_done_callback(self._on_done, context=self._process.context)
 
-    async def _watch(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        try:
-            await coroutine
-        except Exception as error:  # noqa: BLE001  it is judged
-            if self.error is None:
-                self.error = error
-                self._on_error(error)
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self.error is None:
+            self.error = error
+            self._on_error(error)
 
 
 class Delay:
