@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from nodestate.api.bodies import decode_body, read_body
+from nodestate.api.bodies import decode_body
 from nodestate.api.calls import LEADER_POLL_S, Call, Services, index_line
 from nodestate.api.problems import (
     NO_LEADER,
@@ -86,11 +86,7 @@ _ANSWER: Final[msgspec.msgpack.Decoder[Answer]] = msgpack_decoder(Answer)  # typ
 async def register_nodes(call: Call) -> Reply:
     """Answer `PUT /v1/nodes`: one node, or many of which each is judged on its own."""
     config = call.services.config
-    body = await read_body(
-        call.request,
-        setting="batch_body_bytes_max",
-        limit=config.batch_body_bytes_max,
-    )
+    body = await call.body_within("batch_body_bytes_max", config.batch_body_bytes_max)
     sent = decode_body(body, RegistrationSent)
     if sent.nodes is None and len(body) > config.body_bytes_max:
         raise too_large(

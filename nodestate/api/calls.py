@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
-from nodestate.api import bodies, parameters, problems
+from nodestate.api import bodies, idempotency, parameters, problems
 from nodestate.api.cache import ListCache, NodeCache
 from nodestate.api.connections import Connection
 from nodestate.api.parameters import NO_QUERY, Query, ReadOptions
@@ -22,6 +22,7 @@ from nodestate.model.command import Command
 from nodestate.model.node import NodeKey
 from nodestate.model.node_id import node_key
 from nodestate.model.outcome import Accepted, Refused
+from nodestate.model.request import IdempotencyKey
 from nodestate.ports import (
     ClusterAdmin,
     LeaderCalls,
@@ -104,9 +105,21 @@ class Services:
 
 
 class Call:
-    """One request on its way; `node_text` is the id in the path, as written."""
+    """One request on its way; `node_text` is the id in the path, as written.
 
-    __slots__ = ("node_text", "query", "request", "services", "started_at_s")
+    `is_replayed` is set when the outcome is that of an earlier request with its key.
+    """
+
+    __slots__ = (
+        "_content",
+        "_key",
+        "is_replayed",
+        "node_text",
+        "query",
+        "request",
+        "services",
+        "started_at_s",
+    )
 
     def __init__(
         self,
@@ -123,6 +136,9 @@ class Call:
             parameters.parse_query(query_text) if query_text else NO_QUERY
         )
         self.started_at_s = started_at_s
+        self.is_replayed = False
+        self._content = b""
+        self._key = ""
 
     # What was asked
 
@@ -142,11 +158,15 @@ class Call:
 
     async def body(self) -> bytes:
         """Return the body of a request that changes one node."""
-        return await bodies.read_body(
-            self.request,
-            setting="body_bytes_max",
-            limit=self.services.config.body_bytes_max,
+        limit = self.services.config.body_bytes_max
+        return await self.body_within("body_bytes_max", limit)
+
+    async def body_within(self, setting: str, limit: int) -> bytes:
+        """Return the body, of at most `limit` bytes."""
+        self._content = await bodies.read_body(
+            self.request, setting=setting, limit=limit
         )
+        return self._content
 
     async def decoded(self, kind: type[T]) -> T:
         """Return the body as a shape."""
@@ -190,7 +210,8 @@ class Call:
     # Writing
 
     async def prepare_write(self) -> None:
-        """Judge what every write must pass before its own checks: region, leader."""
+        """Judge what every write must pass before its own checks: key, region, leader."""
+        self._key = idempotency.read_key(self.request.headers)
         if self.query:
             parameters.check_region(self.query, self.services.config)
             self.is_pretty()
@@ -214,13 +235,26 @@ class Call:
         services.writing_count += 1
         try:
             outcome = await services.proposer.propose(
-                command, deadline_s=self.remaining_s()
+                command, deadline_s=self.remaining_s(), idempotency=self._idempotency()
             )
         finally:
             services.writing_count -= 1
+        self.is_replayed = outcome.is_replayed
         if isinstance(outcome, Refused):
             raise refused(outcome)
         return outcome
+
+    def _idempotency(self) -> IdempotencyKey | None:
+        """Return the caller's key, and what it stands for; a body not read is no part."""
+        if not self._key:
+            return None
+        fingerprint = idempotency.fingerprint(
+            self.request.raw_path.partition("?")[0],
+            self.query,
+            token=self.token(),
+            content=self._content,
+        )
+        return IdempotencyKey(self._key, fingerprint)
 
     # Answering
 

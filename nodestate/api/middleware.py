@@ -10,6 +10,7 @@ from aiohttp.http_exceptions import BadHttpMethod
 from multidict import istr
 
 from nodestate.api.calls import Call, Services, problem_reply
+from nodestate.api.idempotency import REPLAYED
 from nodestate.api.problems import (
     INTERNAL,
     MISSING_NODE_ID,
@@ -81,6 +82,8 @@ class Middleware:
                 started_at_s,
             )
             reply = await self._answer(call, route)
+            if call.is_replayed:
+                reply.headers += REPLAYED
         request_id = request.headers.get(X_REQUEST_ID)
         if request_id is not None:
             reply.headers += _request_id_line(request_id)

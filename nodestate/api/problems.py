@@ -21,7 +21,7 @@ from nodestate.model.outcome import RefusalCode, Refused
 NO_LEADER: Final = "No cluster leader"
 OUTCOME_UNKNOWN: Final = (
     "outcome unknown: not applied before the deadline, and it may still be; "
-    "read the node to find out"
+    "read the node to find out, or ask again with the same Idempotency-Key"
 )
 INVALID_METHOD: Final = "Invalid method"
 PERMISSION_DENIED: Final = "Permission denied"
@@ -39,6 +39,9 @@ REFUSAL_STATUS: Final = {
     RefusalCode.FORBIDDEN: 403,
     RefusalCode.NOT_FOUND: 404,
     RefusalCode.CONFLICT: 409,
+    RefusalCode.KEY_REUSED: 422,
+    # The proposer asks again under another id, so that callers do not see this one.
+    RefusalCode.STALE_REQUEST: 409,
 }
 
 
