@@ -24,7 +24,7 @@ from nodestate.replication.records import Entry
 IDENTITY_FILE: Final = "identity"
 FIRST_TERM: Final = 1
 NOT_FORMED: Final = "no cluster has formed yet"
-NOT_MEMBER: Final = "its data directory is empty, and no member's: the log has to say"
+NOT_MEMBER: Final = "an empty data directory: the cluster has to take it in first"
 
 _FORMAT: Final = 1
 

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from nodestate.clock import IdSource
-from nodestate.replication.formation import NOT_FORMED, Claim, Membership
+from nodestate.replication.formation import NOT_FORMED, NOT_MEMBER, Claim, Membership
 from nodestate.replication.frames import (
     PROTOCOL_VERSION,
     Formation,
@@ -111,7 +111,8 @@ class Introductions:
         if self._last_refusals.get(peer_id) == reason:
             return
         self._last_refusals[peer_id] = reason
-        log = self._logger.debug if reason == NOT_FORMED else self._logger.warning
+        is_beginning = reason in (NOT_FORMED, NOT_MEMBER)
+        log = self._logger.debug if is_beginning else self._logger.warning
         log("connection refused by peer", peer=peer_id, reason=reason)
 
     def _judge(self, claim: Claim, address: str) -> str:

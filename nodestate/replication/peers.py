@@ -56,7 +56,7 @@ class Peers:
         """Listen to peers, and dial those that are known."""
         self._introductions = Introductions(
             membership,
-            address=self._config.peer,
+            address=self._configured[self._config.name].peer_address,
             ids=self._ids,
             form=self._form,
             is_stranger=self._is_stranger,

@@ -538,7 +538,10 @@ class Replica:
 
     def _become_member(self, formation: Formation) -> None:
         self._membership.adopt(formation)
-        self._logger.info("cluster formed", cluster_id=formation.cluster_id)
+        own = self._membership.own
+        is_founder = (own.server_id, own.incarnation) in formation.members
+        event = "cluster formed" if is_founder else "cluster found"
+        self._logger.info(event, cluster_id=formation.cluster_id)
         self._take_part(self._founders(formation), applied_index=0)
         # The others hear of it when they are dialled.
         self.peers.greet_again()

@@ -58,7 +58,6 @@ class Snapshotting:
     ) -> None:
         self._store = store
         self._journal = journal
-        self._logger = logger
         self._sender = SnapshotSender(
             store,
             send=send,
@@ -198,5 +197,4 @@ class Snapshotting:
             info.index, info.configuration_index, image.configuration
         )
         self._compactor.note_installed()
-        self._logger.info("snapshot installed", index=info.index, term=info.term)
         subject.adopt(state, info.index)
