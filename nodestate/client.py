@@ -8,6 +8,7 @@ happened. Every request has a deadline.
 import base64
 import hashlib
 import os
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
@@ -31,6 +32,7 @@ from nodestate.answers import (
     SnapshotSent,
     Written,
 )
+from nodestate.client_tls import reason_of
 from nodestate.errors import (
     ConfigError,
     NodestateError,
@@ -99,7 +101,7 @@ class _Reply(msgspec.Struct, frozen=True):
 class Client:
     """Talks to one server; use it as an asynchronous context."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all but the address are options
         self,
         address: str = DEFAULT_ADDRESS,
         *,
@@ -108,20 +110,30 @@ class Client:
         namespace: str = "",
         accept_gzip: bool = False,
         connections_max: int = CONNECTIONS_MAX,
+        tls: ssl.SSLContext | None = None,
+        tls_server_name: str = "",
     ) -> None:
-        """Take the address as `http://host:port`; raises `ConfigError` if it is none."""
+        """Take the address as `http://host:port`; raises `ConfigError` if it is none.
+
+        With `https` a server is checked by `tls`, or else by the system's authorities,
+        and must be `tls_server_name` where that is not the address's host.
+        """
         self.address = _base_address(address)
         self._everywhere = _present(region=region, namespace=namespace)
         self._headers = {"Accept-Encoding": "gzip" if accept_gzip else "identity"}
         if token:
             self._headers["X-Nomad-Token"] = token
         self._connections_max = connections_max
+        self._tls = tls
+        self._tls_server_name = tls_server_name or None
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         """Open the connection pool; nothing is sent yet."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections_max),
+            connector=aiohttp.TCPConnector(
+                limit=self._connections_max, ssl=self._tls or True
+            ),
             headers=self._headers,
             skip_auto_headers=("Content-Type", "User-Agent"),
         )
@@ -267,7 +279,10 @@ class Client:
         sha256, byte_count = hashlib.sha256(), 0
         try:
             async with self._opened().get(
-                url, timeout=_STREAM_TIMEOUT, allow_redirects=False
+                url,
+                timeout=_STREAM_TIMEOUT,
+                allow_redirects=False,
+                server_hostname=self._tls_server_name,
             ) as response:
                 if response.status != 200:
                     body = await response.read()
@@ -357,7 +372,12 @@ class Client:
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
         try:
             async with self._opened().request(
-                method, url, data=body, timeout=timeout, allow_redirects=False
+                method,
+                url,
+                data=body,
+                timeout=timeout,
+                allow_redirects=False,
+                server_hostname=self._tls_server_name,
             ) as response:
                 return _Reply(response.status, response.headers, await response.read())
         except (TimeoutError, aiohttp.ClientError) as error:
@@ -444,6 +464,8 @@ def _no_connection(address: str, error: Exception) -> str:
     reason = "timed out"
     if isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error
+        if isinstance(cause, ssl.SSLError):
+            return f"no connection to {address}: TLS: {reason_of(cause)}"
         code = cause.errno or 0
         reason = os.strerror(code) if code > 0 else cause.strerror or str(cause)
     return f"no connection to {address}: {reason}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, cast
 
 from nodestate.certificates import PEER_DOMAIN, Pair, derived_authority, peer_dns_name
+from nodestate.client_tls import no_password, reason_of
 from nodestate.config import ServerConfig
 from nodestate.errors import ConfigError, PeerRefusedError
 from nodestate.secret import parse_cluster_keys
@@ -63,39 +64,6 @@ def http_context(settings: TlsSettings) -> ssl.SSLContext | None:
         context.verify_mode = (
             ssl.CERT_REQUIRED if settings.http_tls_verify_client else ssl.CERT_OPTIONAL
         )
-    return context
-
-
-def client_context(
-    *,
-    ca_cert: str = "",
-    ca_path: str = "",
-    client_cert: str = "",
-    client_key: str = "",
-    skip_verify: bool = False,
-) -> ssl.SSLContext:
-    """Return how a client meets a server: the system's CAs unless others are given.
-
-    `ConfigError` names the file that cannot be used.
-    """
-    if bool(client_cert) != bool(client_key):
-        raise ConfigError("a client's certificate and its key go together")
-    try:
-        context = ssl.create_default_context(
-            cafile=ca_cert or None, capath=ca_path or None
-        )
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"CA {ca_cert or ca_path}: {reason_of(error)}") from error
-    if skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if client_cert:
-        try:
-            context.load_cert_chain(client_cert, client_key, _no_password)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                f"certificate {client_cert} with key {client_key}: {reason_of(error)}"
-            ) from error
     return context
 
 
@@ -205,7 +173,7 @@ def _load_pair(context: ssl.SSLContext, pair: Pair) -> None:
     with open(descriptor, "wb") as file:  # noqa: PTH123  a descriptor has no path
         file.write(pair.certificate_pem + b"\n" + pair.key_pem)
         file.flush()
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=_no_password)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=no_password)
 
 
 def _trust_file(context: ssl.SSLContext, settings: TlsSettings, setting: str) -> None:
@@ -255,19 +223,3 @@ def _is_readable_by_others(status: os.stat_result) -> bool:
 def _complaint(settings: TlsSettings, setting: str, reason: str) -> ConfigError:
     value = getattr(settings, setting)
     return ConfigError(f'{setting} = "{value}": {reason}')
-
-
-def reason_of(error: Exception) -> str:
-    """Return OpenSSL's words without the place in its source, or the system's."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return str(error.verify_message)
-    if reason := getattr(error, "reason", ""):
-        return str(reason).replace("_", " ").lower()
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error)
-
-
-def _no_password() -> bytes:
-    """Refuse a key that is encrypted: nobody is there to be asked."""
-    raise ssl.SSLError(0, "the key is encrypted")

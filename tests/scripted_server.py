@@ -1,6 +1,7 @@
 """A real HTTP server with scripted answers, in the shape that Nomad gives them."""
 
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -81,14 +82,16 @@ class ScriptedServer:
 
 
 @contextlib.asynccontextmanager
-async def scripted_server() -> AsyncIterator[ScriptedServer]:
-    """Serve a script on a free port."""
+async def scripted_server(
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[ScriptedServer]:
+    """Serve a script on a free port, by HTTPS with `tls`."""
     script = ScriptedServer()
     runner = web.ServerRunner(web.Server(script.handle))
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     host, port = runner.addresses[0][:2]
-    script.address = f"http://{host}:{port}"
+    script.address = f"{'https' if tls else 'http'}://{host}:{port}"
     try:
         yield script
     finally:

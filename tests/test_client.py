@@ -9,6 +9,8 @@ import pytest
 
 from nodestate.answers import DrainSpec, ServerHealth
 from nodestate.client import Client, Query
+from nodestate.client_tls import client_context
+from nodestate.config import ServerConfig
 from nodestate.errors import (
     ConfigError,
     OutcomeUnknownError,
@@ -17,6 +19,8 @@ from nodestate.errors import (
 )
 from nodestate.model.node import NodeStatus
 from nodestate.model.timestamp import Timestamp
+from nodestate.tls import http_context
+from tests.authorities import make_authority, server_pair, write_authority, write_pair
 from tests.scripted_server import NODE_ID, Answer, node, scripted_server
 
 
@@ -340,3 +344,33 @@ async def test_a_snapshot_arrives_in_pieces_and_is_checked(scripted, client):
     assert (sent.index, sent.byte_count) == (7, len(content))
     assert sent.sha256 == hashlib.sha256(content).hexdigest()
     assert scripted.queries(SNAPSHOT) == [{}, {"stale": "true"}]
+
+
+async def test_a_server_is_asked_over_tls_and_must_be_who_it_should(tmp_path):
+    authority = make_authority()
+    certificate, key = write_pair(tmp_path, "http", server_pair(authority))
+    settings = ServerConfig(http_tls_cert=certificate, http_tls_key=key)
+    trusting = client_context(ca_cert=write_authority(tmp_path, authority))
+    async with scripted_server(http_context(settings)) as script:
+        script.on("/v1/status/leader", Answer(b'"10.0.0.1:4647"'))
+        for name in ("", "localhost"):
+            async with Client(
+                script.address, tls=trusting, tls_server_name=name
+            ) as client:
+                assert await client.leader() == "10.0.0.1:4647"
+
+        async with Client(
+            script.address, tls=trusting, tls_server_name="other"
+        ) as client:
+            with pytest.raises(UnreachableError, match=r"TLS: Hostname mismatch"):
+                await client.leader()
+        async with Client(script.address) as client:
+            with pytest.raises(UnreachableError, match="TLS: unable to get local issuer"):
+                await client.evaluate(NODE_ID)
+
+
+async def test_tls_with_a_server_that_has_none_is_an_error_in_words(scripted):
+    address = scripted.address.replace("http", "https")
+    async with Client(address, tls=client_context(skip_verify=True)) as client:
+        with pytest.raises(UnreachableError, match="TLS: wrong version number"):
+            await client.purge(NODE_ID)

@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from nodestate.certificates import Pair, peer_dns_name
+from nodestate.client_tls import client_context
 from nodestate.config import ServerConfig
 from nodestate.errors import ConfigError, PeerRefusedError
 from nodestate.secret import Secret, new_cluster_key
-from nodestate.tls import PeerTls, client_context, http_context
+from nodestate.tls import PeerTls, http_context
 from tests.authorities import (
     make_authority,
     peer_settings,
@@ -394,19 +395,3 @@ def test_an_http_key_that_others_can_read_is_refused(tmp_path):
 
     with pytest.raises(ConfigError, match=r"http_tls_key = .*has mode 0644"):
         http_context(settings)
-
-
-@pytest.mark.parametrize(
-    ("settings", "reason"),
-    [
-        ({"client_cert": "x"}, "a client's certificate and its key go together"),
-        ({"ca_cert": "/none.pem"}, "CA /none.pem: No such file or directory"),
-        (
-            {"client_cert": "/none.pem", "client_key": "/k.pem"},
-            "certificate /none.pem with key /k.pem: No such file or directory",
-        ),
-    ],
-)
-def test_a_clients_files_are_named_if_they_cannot_be_used(settings, reason):
-    with pytest.raises(ConfigError, match=reason):
-        client_context(**settings)

@@ -11,8 +11,8 @@ from typing import Any, Final, NoReturn
 
 from typing_extensions import override
 
-_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+TRUE_WORDS: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+FALSE_WORDS: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _HELP: Final = frozenset({"h", "help"})
 
 
@@ -126,9 +126,9 @@ class Flags:
         return [*flags, "--", *rest] if rest else flags
 
     def _is_on(self, name: str, value: str) -> bool:
-        if value in _TRUE:
+        if value in TRUE_WORDS:
             return True
-        if value in _FALSE:
+        if value in FALSE_WORDS:
             return False
         raise UsageError(f'invalid boolean value "{value}" for -{name}')
 

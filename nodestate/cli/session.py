@@ -2,14 +2,16 @@
 
 import argparse
 import contextlib
+import ssl
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final, TextIO
 
 import msgspec
 
-from nodestate.cli.flags import Flags
+from nodestate.cli.flags import TRUE_WORDS, Flags
 from nodestate.cli.tables import point_in_time
 from nodestate.client import DEFAULT_ADDRESS, Client
+from nodestate.client_tls import client_context
 from nodestate.clock import Clock, IdSource
 from nodestate.errors import NodestateError, OutcomeUnknownError, ResponseError
 
@@ -85,19 +87,36 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     def client(self) -> Client:
         """Return a client for the server that flags or environment name."""
+        address = self._setting("address", "ADDR", DEFAULT_ADDRESS)
         with failing("Error initializing client"):
             return Client(
-                self._setting("address", "ADDR", DEFAULT_ADDRESS),
+                address,
                 token=self._setting("token", "TOKEN"),
                 region=self._setting("region", "REGION"),
                 namespace=self._setting("namespace", "NAMESPACE"),
                 accept_gzip=True,
+                tls=self._tls() if address.startswith("https://") else None,
+                tls_server_name=self._setting("tls_server_name", "TLS_SERVER_NAME"),
             )
+
+    def _tls(self) -> ssl.SSLContext:
+        return client_context(
+            ca_cert=self._setting("ca_cert", "CACERT"),
+            ca_path=self._setting("ca_path", "CAPATH"),
+            client_cert=self._setting("client_cert", "CLIENT_CERT"),
+            client_key=self._setting("client_key", "CLIENT_KEY"),
+            skip_verify=self._is_set("tls_skip_verify", "SKIP_VERIFY"),
+        )
+
+    def _is_set(self, flag: str, variable: str) -> bool:
+        """Say so of a switch, whose variable is read as Go reads it."""
+        is_given = bool(getattr(self.args, flag, False))
+        return is_given or self._setting("", variable) in TRUE_WORDS
 
     def _setting(self, flag: str, variable: str, default: str = "") -> str:
         """Prefer the flag, then our own variable, then Nomad's."""
         return (
-            getattr(self.args, flag)
+            getattr(self.args, flag, "")
             or self.environment.get(f"NODESTATE_{variable}")
             or self.environment.get(f"NOMAD_{variable}")
             or default
@@ -127,6 +146,14 @@ def declare_connection(flags: Flags) -> None:
     flags.value("token", "<secret>", "token; else NODESTATE_TOKEN, NOMAD_TOKEN")
     flags.value("region", "<name>", "region to ask for")
     flags.value("namespace", "<name>", "accepted, and without effect on nodes")
+    flags.value("ca-cert", "<file>", "with https: CA of the server; else NOMAD_CACERT")
+    flags.value("ca-path", "<dir>", "directory with CAs; else NOMAD_CAPATH")
+    flags.value("client-cert", "<file>", "certificate to show; else NOMAD_CLIENT_CERT")
+    flags.value("client-key", "<file>", "its key; else NOMAD_CLIENT_KEY")
+    flags.value(
+        "tls-server-name", "<name>", "who it must be; else NOMAD_TLS_SERVER_NAME"
+    )
+    flags.switch("tls-skip-verify", "do not check who it is; else NOMAD_SKIP_VERIFY")
     flags.switch("no-color", "write no bold headings")
 
 

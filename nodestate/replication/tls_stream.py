@@ -9,8 +9,9 @@ import contextlib
 import ssl
 from typing import Final
 
+from nodestate.client_tls import reason_of
 from nodestate.errors import PeerRefusedError
-from nodestate.tls import PeerTls, reason_of
+from nodestate.tls import PeerTls
 
 READ_BYTES: Final = 64 << 10
 

@@ -16,9 +16,9 @@ from nodestate.api.connections import ConnectionServer
 from nodestate.api.listener import HttpListener
 from nodestate.api.replies import JSON_TYPE, Body, Reply, send
 from nodestate.certificates import Authority
+from nodestate.client_tls import client_context
 from nodestate.config import ServerConfig
 from nodestate.errors import ConfigError
-from nodestate.tls import client_context
 from tests.authorities import make_authority, server_pair, write_authority, write_pair
 
 LARGE = b"0123456789abcdef" * (512 << 10)  # 8 MiB

@@ -15,6 +15,7 @@ import uvloop
 from typing_extensions import override
 
 from nodestate.certificates import peer_dns_name
+from nodestate.client_tls import client_context
 from nodestate.config import ServerConfig
 from nodestate.ports import Connection, ConnectionHandler
 from nodestate.replication import network as network_module
@@ -25,7 +26,7 @@ from nodestate.replication.network import (
     SystemNetwork,
 )
 from nodestate.secret import Secret, new_cluster_key
-from nodestate.tls import PeerTls, client_context
+from nodestate.tls import PeerTls
 from tests.authorities import make_authority, peer_settings, server_pair, write_pair
 from tests.replication.proxies import HOST, Proxy
 from tests.replication.test_network import DEADLINE_S, Recorder
