@@ -55,6 +55,11 @@ def segment_name(number: int) -> str:
     return f"journal-{number:08d}.log"
 
 
+def present_segments(names: Sequence[str]) -> list[int]:
+    """Return the numbers of the segments among the files, in order."""
+    return sorted(int(match[1]) for match in map(_SEGMENT_NAME.match, names) if match)
+
+
 class SegmentUse(NamedTuple):
     """A segment's file: its number, its size, the highest index it has to do with.
 
@@ -235,9 +240,7 @@ def recover(disk: Disk, snapshot: LogBase | None = None) -> Recovered:
 
 
 def _segment_numbers(names: Sequence[str], snapshot: LogBase | None) -> list[int]:
-    numbers = sorted(
-        int(match[1]) for match in map(_SEGMENT_NAME.match, names) if match
-    )
+    numbers = present_segments(names)
     first = numbers[0] if numbers and snapshot is not None else FIRST_SEGMENT
     for expected, number in enumerate(numbers, first):
         if number != expected:
