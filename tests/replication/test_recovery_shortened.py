@@ -141,6 +141,7 @@ async def test_a_snapshot_takes_the_place_of_a_log_that_lacks_its_last_entry(sna
 
 
 async def test_the_mark_of_a_snapshot_that_takes_over_may_need_a_segment():
+    file_counts = set()
     for body_bytes in range(820, 960):
         disk = MemoryDisk()
         await written(disk, entries(1, 2, body=bytes(body_bytes)))
@@ -150,7 +151,8 @@ async def test_the_mark_of_a_snapshot_that_takes_over_may_need_a_segment():
 
         again = open_journal(disk, snapshot=LogBase(7, 1))
         assert (again.position(), again.base_index()) == (3, 7)
-    assert len(disk.names()) == 2
+        file_counts.add(len(disk.names()))
+    assert file_counts == {1, 2}
 
 
 async def test_a_log_that_was_truncated_into_lost_segments_begins_where_it_can_be_read():
