@@ -20,6 +20,7 @@ environment of a server.
 
 import difflib
 import ipaddress
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -527,6 +528,11 @@ def _check_peer_address(config: ServerConfig, setting: str, address: str) -> int
             "cluster_key_file, or peer_tls_cert, peer_tls_key and peer_tls_ca",
         )
     return port
+
+
+def is_name(text: str) -> bool:
+    """Say whether a server, a region or a datacenter may be called so."""
+    return re.fullmatch(_NAME.removesuffix("$"), text) is not None
 
 
 def is_loopback(host: str) -> bool:

@@ -80,6 +80,13 @@ class Flags:
             help=text,
         )
 
+    def texts(self, name: str, text: str) -> None:
+        """Declare a flag with a value that may be given many times."""
+        self._valued.add(name)
+        self._parser.add_argument(
+            f"-{name}", metavar="<value>", action="append", default=[], help=text
+        )
+
     def arguments(self, metavar: str) -> None:
         """Take what is no flag, as a list called `arguments`."""
         self._parser.usage = f"{self._parser.usage} {metavar}".rstrip()

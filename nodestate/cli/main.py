@@ -19,6 +19,7 @@ from nodestate.cli import (
     operator_snapshot,
     registrations,
     servers,
+    tls,
 )
 from nodestate.cli.flags import Flags, HelpWantedError, UsageError
 from nodestate.cli.session import (
@@ -65,6 +66,7 @@ COMMANDS: Final = {
         *operator_journal.COMMANDS,
         *operator_raft.COMMANDS,
         *operator_snapshot.COMMANDS,
+        *tls.COMMANDS,
         VERSION,
     )
 }
