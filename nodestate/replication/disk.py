@@ -8,13 +8,18 @@ import asyncio
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
+import structlog
+
 from nodestate.errors import JournalError
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -22,6 +27,7 @@ LOCK_NAME: Final = "lock"
 UNFINISHED_SUFFIX: Final = ".tmp"
 FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
+OTHERS_MASK: Final = 0o077
 ZEROS_BYTES: Final = 1 << 20
 """How much is preallocated at a time: a sync of each keeps other syncs short."""
 STAGED_BYTES_UNSYNCED_MAX: Final = 4 << 20
@@ -61,6 +67,7 @@ class SystemDisk:
                     f"data directory {self._path} is in use by another server"
                 ) from error
             self._lock = lock
+            _close_to_others(self._path)
             _sync_directory(self._path)
             for leftover in self._path.glob(f"*{UNFINISHED_SUFFIX}"):
                 leftover.unlink()
@@ -329,6 +336,35 @@ class StagedSystemFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _close_to_others(directory: Path) -> None:
+    """Take from others what a directory or a file in it lets them do, and say so.
+
+    Both are made closed; this is for what was there before: a directory that systemd or
+    a person made, files out of a backup. A directory that is not our own, or holds more
+    than our plain files (`data_dir = "/tmp"`), is left as it is.
+    """
+    status = directory.stat()
+    is_open = bool(stat.S_IMODE(status.st_mode) & OTHERS_MASK)
+    entries = list(directory.iterdir())
+    is_ours = status.st_uid == os.geteuid() and all(
+        entry.is_file() and not entry.is_symlink() for entry in entries
+    )
+    if not is_ours:
+        if is_open:
+            log.warning("data directory is open to others", path=str(directory))
+        return
+    wide = [each for each in (directory, *entries) if each.stat().st_mode & OTHERS_MASK]
+    for each in wide:
+        each.chmod(stat.S_IMODE(each.stat().st_mode) & ~OTHERS_MASK)
+    if wide:
+        log.warning(
+            "data directory was open to others and is not any more",
+            path=str(directory),
+            mode=f"{stat.S_IMODE(status.st_mode):04o}",
+            entry_count=len(wide),
+        )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from cluster.simulation.disk import MemoryDisk
 from nodestate.errors import JournalError
@@ -280,6 +281,62 @@ def test_only_the_owner_may_look(system_disk, tmp_path):
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     for file in directory.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def locked_once(directory: Path) -> list[str]:
+    """Lock a directory, let go of it, and return what was logged."""
+    disk = SystemDisk(directory)
+    with capture_logs() as lines:
+        disk.lock()
+    disk.close()
+    return [line["event"] for line in lines]
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_what_others_could_look_at_is_closed_to_them_and_that_is_said(tmp_path):
+    directory = tmp_path / "data"
+    directory.mkdir()
+    (directory / "identity").write_bytes(b"me")
+    (directory / "identity").chmod(0o644)
+    directory.chmod(0o2755)
+
+    told = locked_once(directory)
+
+    assert told == ["data directory was open to others and is not any more"]
+    assert mode_of(directory) == 0o2700
+    assert {mode_of(file) for file in directory.iterdir()} == {0o600}
+    assert (directory / "identity").read_bytes() == b"me"
+    assert locked_once(directory) == []
+
+
+@pytest.mark.parametrize("foreign", ["folder", "link"])
+def test_a_directory_that_is_not_ours_alone_is_left_as_it_is(tmp_path, foreign):
+    directory = tmp_path / "data"
+    directory.mkdir()
+    directory.chmod(0o777)
+    (directory / "theirs").write_bytes(b"")
+    (directory / "theirs").chmod(0o644)
+    if foreign == "folder":
+        (directory / "folder").mkdir()
+    else:
+        (directory / "link").symlink_to(tmp_path / "elsewhere")
+
+    told = locked_once(directory)
+
+    assert told == ["data directory is open to others"]
+    assert mode_of(directory) == 0o777
+    assert mode_of(directory / "theirs") == 0o644
+
+
+def test_a_directory_of_another_owner_is_left_as_it_is(tmp_path, monkeypatch):
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+
+    assert locked_once(tmp_path) == ["data directory is open to others"]
+    assert mode_of(tmp_path) == 0o755
 
 
 def test_a_directory_serves_one_server_at_a_time(system_disk, tmp_path):
