@@ -372,6 +372,7 @@ async def test_after_a_snapshot_from_elsewhere_counting_begins_anew(server):
 async def test_a_snapshot_that_an_installed_one_overtook_counts_for_nothing(server):
     durable = server.hold("write")
     server.apply(10)
+    server.apply(3)
     await settle()
     server.compactor.note_installed()
     server.apply(2)

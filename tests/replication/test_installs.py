@@ -125,6 +125,15 @@ async def test_a_snapshot_is_installed_and_then_said_to_be(follower):
     assert follower.metrics.count(name) == 1
 
 
+async def test_installed_is_said_again_to_who_did_not_hear_it(follower):
+    await follower.take_all()
+
+    for offset in (ENDS[1], SIZE, 0):
+        reply = await follower.take(offset, data=b"" if offset == SIZE else None)
+        assert (reply.sequence, reply.is_installed) == (follower.sequence, True)
+    assert follower.installed == [50]
+
+
 @pytest.mark.parametrize("step", ["add", "verify", "load", "keep"])
 async def test_nothing_is_said_before_it_is_so(follower, step):
     """Whatever still runs, nothing is acknowledged of what hangs on it (F7)."""
@@ -213,6 +222,8 @@ async def test_a_chunk_out_of_place_is_answered_with_what_there_is(follower, off
         False,
         "",
     )
+    assert reply.sequence == follower.sequence
+    assert follower.tasks.error() is None
     assert (await follower.take(ENDS[0])).received_bytes == ENDS[1]
     assert (await follower.take(ENDS[1])).is_installed
 
@@ -416,6 +427,7 @@ async def test_a_slow_disk_is_no_idle_leader(follower):
     await settle()
 
     assert follower.last().received_bytes == ENDS[1]
+    assert (await follower.take(ENDS[1])).is_installed
 
 
 @pytest.mark.parametrize("step", ["add", "verify", "load", "keep"])
@@ -434,6 +446,19 @@ async def test_a_server_that_follows_no_more_lets_go(follower, step):
     assert not any(reply.is_installed for _, reply in follower.replies)
     follower.store.before.clear()
     assert (await follower.take_all(leader_id="C", index=60)).is_installed
+
+
+async def test_what_is_let_go_while_more_is_written_leaves_no_file(follower):
+    await follower.take(0)
+    adding = follower.store.hold("add")
+    follower.put(ENDS[0])
+    await settle()
+    follower.receiver.abandon()
+    adding.set()
+    await settle()
+
+    assert follower.store.staged == []
+    assert (await follower.take(ENDS[1])).received_bytes == 0
 
 
 async def test_what_nobody_works_on_is_let_go_at_once(follower):

@@ -1,5 +1,6 @@
 """Snapshots on their way: chunk by chunk, no faster than may be, and not for ever."""
 
+import asyncio
 from typing import Any, cast
 
 import pytest
@@ -291,6 +292,34 @@ async def test_stopped_in_the_middle_of_a_read_it_sends_nothing(leader):
     assert not leader.is_sending()
 
 
+async def test_stopped_in_the_middle_of_a_read_that_fails_it_blames_nobody(leader):
+    reading = asyncio.Event()
+
+    async def fail() -> None:
+        await reading.wait()
+        raise JournalError("the disk is gone")
+
+    leader.store.before["read"] = fail
+    await leader.offer()
+    leader.sender.stop()
+    reading.set()
+    await settle()
+    leader.store.before.clear()
+    await leader.offer()
+
+    assert leader.offsets() == [0]
+    assert "snapshot not installed by peer" not in leader.logger.lines
+
+
+async def test_who_leads_again_begins_without_grudges(leader):
+    await leader.offer()
+    await leader.answer(0, reason="disk full")
+    leader.sender.stop()
+    await leader.offer()
+
+    assert leader.offsets() == [0, 0]
+
+
 async def test_a_new_term_begins_anew(leader):
     await leader.offer()
     await leader.answer(ENDS[0])
@@ -300,6 +329,8 @@ async def test_a_new_term_begins_anew(leader):
     assert leader.chunks[-1].term == TERM + 1
     await leader.clock.step(0)
     assert leader.tasks.running() == 1
+    await leader.answer(SIZE, is_installed=True)
+    assert leader.installed == [("B", 50)]
 
 
 @pytest.mark.parametrize("received_bytes", [0, 17, ENDS[0]])
