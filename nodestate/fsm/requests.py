@@ -38,7 +38,7 @@ SESSIONS_MAX: Final = 64
 SESSION_ENTRIES_MIN: Final = 100_000
 """For so many entries a session is kept whatever their number: longer than a proposer
 waits for anything."""
-KEYS_MAX: Final = 100_000
+KEYS_MAX: Final = 50_000
 """Keys kept; a batch counts for as many as it has registrations and evaluations more."""
 KEY_AGE_NS: Final = 24 * 3600 * 1_000_000_000
 
@@ -132,20 +132,18 @@ def evolve_key_used(
 ) -> None:
     """Keep what a key's first request was told, and drop keys over age and number."""
     at_ns = _log_time_ns(state, command)
-    keys = state.idempotency_keys
     total = _latest_total(state) + _weight(outcome)
-    while keys:
-        oldest = next(iter(keys.values()))
+    while (oldest := state.oldest_idempotency_key()) is not None:
         if not _is_over(oldest, at_ns) and total - oldest.total < KEYS_MAX:
             break
-        keys.popitem(last=False)
-    keys[command.asked_by, key.key] = KeptKey(
-        key.fingerprint, index, outcome, at_ns, total
-    )
+        state.drop_oldest_idempotency_key()
+    kept = KeptKey(key.fingerprint, index, outcome, at_ns, total)
+    state.put_idempotency_key((command.asked_by, key.key), kept)
 
 
 def _latest(state: State) -> KeptKey | None:
-    return next(reversed(state.idempotency_keys.values()), None)
+    order = state.idempotency_order
+    return state.idempotency_keys[order[-1]] if order else None
 
 
 def _latest_total(state: State) -> int:

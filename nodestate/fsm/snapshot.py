@@ -109,7 +109,7 @@ def decode_state(content: bytes) -> State:
             row.floor, row.last_index, dict(row.outcomes)
         )
     for keyed in image.idempotency_keys:
-        state.idempotency_keys[keyed.asked_by, keyed.key] = keyed.kept
+        state.put_idempotency_key((keyed.asked_by, keyed.key), keyed.kept)
     return state
 
 

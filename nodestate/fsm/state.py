@@ -1,7 +1,7 @@
 """The tables, their secondary indexes, and the index at which each last changed."""
 
 from bisect import bisect_left, insort
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -33,6 +33,7 @@ class State:
         "draining_keys",
         "evaluations",
         "idempotency_keys",
+        "idempotency_order",
         "indexes",
         "jobs",
         "node_keys",
@@ -51,7 +52,8 @@ class State:
         self.allocations_by_node: dict[NodeKey, dict[str, None]] = {}
         self.evaluations: dict[str, Evaluation] = {}
         self.sessions: dict[SessionId, Session] = {}
-        self.idempotency_keys: OrderedDict[KeyId, KeptKey] = OrderedDict()  # as applied
+        self.idempotency_keys: dict[KeyId, KeptKey] = {}  # the oldest first
+        self.idempotency_order: deque[KeyId] = deque()
         self.indexes: dict[str, int] = dict.fromkeys(TABLES, 0)
 
     def shallow_copy(self) -> "State":
@@ -73,6 +75,7 @@ class State:
             for id_, session in self.sessions.items()
         }
         copy.idempotency_keys = self.idempotency_keys.copy()
+        copy.idempotency_order = self.idempotency_order.copy()
         copy.indexes = self.indexes.copy()
         return copy
 
@@ -136,3 +139,22 @@ class State:
                 **on_node,
                 allocation.id: None,
             }
+
+    def put_idempotency_key(self, key_id: KeyId, kept: KeptKey) -> None:
+        """Write a record behind all others; for `evolve_*` alone."""
+        assert key_id not in self.idempotency_keys, "a key is kept until it is dropped"
+        self.idempotency_keys[key_id] = kept
+        self.idempotency_order.append(key_id)
+
+    def oldest_idempotency_key(self) -> KeptKey | None:
+        """Return the record that is dropped next, `None` if there is none.
+
+        The order is kept beside the table: a map that loses its first record again and
+        again takes longer and longer to find the next one.
+        """
+        order = self.idempotency_order
+        return self.idempotency_keys[order[0]] if order else None
+
+    def drop_oldest_idempotency_key(self) -> None:
+        """Remove that record; for `evolve_*` alone."""
+        del self.idempotency_keys[self.idempotency_order.popleft()]

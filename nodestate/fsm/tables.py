@@ -120,6 +120,13 @@ def _put_outcomes(state: State, items: list[Item]) -> None:
         session.outcomes[sequence] = remembered
 
 
+def _put_idempotency_keys(state: State, items: list[Item]) -> None:
+    for key_id, kept in items:
+        if key_id in state.idempotency_keys:
+            raise SnapshotError(f"idempotency key {key_id[1]!r} is there twice")
+        state.put_idempotency_key(key_id, kept)
+
+
 TABLES: Final = (
     Table(NODES, NodeKey, Node, _node_items,
           lambda state: len(state.nodes), _put_nodes),
@@ -141,5 +148,5 @@ TABLES: Final = (
     Table("idempotency_keys", KeyId, KeptKey,
           lambda state: iter(state.idempotency_keys.items()),
           lambda state: len(state.idempotency_keys),
-          lambda state, items: state.idempotency_keys.update(items), is_sorted=False),
+          _put_idempotency_keys, is_sorted=False),
 )  # fmt: skip

@@ -2,12 +2,20 @@
 
 import random
 
+import pytest
+
+from nodestate.errors import SnapshotError
 from nodestate.fsm.state import State
 from nodestate.fsm.tables import RUN_KEYS, TABLES, in_order
 from tests.fsm.states import full_state
 
 # What can be made again from the tables.
-DERIVED = {"node_keys", "draining_keys", "allocations_by_node"}
+DERIVED = {
+    "node_keys",
+    "draining_keys",
+    "allocations_by_node",
+    "idempotency_order",
+}
 # What is not a table of records, and is written apart.
 APART = {"indexes"}
 
@@ -46,3 +54,12 @@ def test_sorting_takes_breath_between_runs():
 
     assert [key for key in steps if key is not None] == keys
     assert steps[:3] == [None] * 3
+
+
+def test_a_key_that_is_there_twice_is_refused():
+    state = full_state()
+    (table,) = [table for table in TABLES if table.name == "idempotency_keys"]
+    items = [item for item in table.items(state) if item is not None]
+
+    with pytest.raises(SnapshotError, match="is there twice"):
+        table.put(state, items)
