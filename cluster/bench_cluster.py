@@ -28,6 +28,7 @@ from cluster.report import Figure, Report, machine_name, to_json, to_table
 from cluster.servers import ServerFiles, ServerProcess, Setting, lay_out, stop_all
 
 BATCH_NODES: Final = 500
+BATCH_S_MAX: Final = 10.0
 SERVING_S: Final = 60.0
 # Longer than any run, within what the settings allow.
 TTL_S: Final = 86_400.0
@@ -157,7 +158,8 @@ def register_in_batches(files: ServerFiles, numbers: range) -> LoadFigures:
         registration(fleet[first : first + BATCH_NODES])
         for first in range(0, len(fleet), BATCH_NODES)
     ]
-    load = run_client(LoadPlan(address=files.http, connections=1, requests=batches))
+    plan = LoadPlan(address=files.http, connections=1, requests=batches)
+    load = run_client(plan, spare_s=BATCH_S_MAX * len(batches))
     assert load.refused + load.broken == 0, "not every node was registered"
     return load
 

@@ -21,7 +21,8 @@ from cluster.bench_cluster import (
     register_in_batches,
 )
 from cluster.growth import disk_mib, memory_mib
-from cluster.load import LoadFigures, LoadPlan, Request, run_client
+from cluster.load import LoadFigures, LoadPlan, Request
+from cluster.load_client import run_plan
 from cluster.probe import open_session
 from cluster.report import Figure
 from cluster.servers import ServerFiles, stop_all
@@ -130,7 +131,9 @@ def _while_asked(
         seconds=WATCHED_S,
     )
     with ThreadPoolExecutor(max_workers=1) as executor:
-        asking = executor.submit(run_client, plan)
+        # On a thread and not a process, so that it asks from the first moment on. What
+        # is done meanwhile waits for sockets, and leaves the interpreter to it.
+        asking = executor.submit(lambda: asyncio.run(run_plan(plan)))
         done = work()
         return asking.result(), done
 

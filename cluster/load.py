@@ -109,11 +109,11 @@ def run_for_a_time(plan: LoadPlan) -> LoadFigures:
     return _run_wrk(WRK, plan) if WRK else run_client(plan)
 
 
-def run_client(plan: LoadPlan) -> LoadFigures:
+def run_client(plan: LoadPlan, *, spare_s: float = SPARE_S) -> LoadFigures:
     """Run any plan with our own client, in a process of its own."""
     return _figures(
         [sys.executable, "-m", "cluster.load_client"],
-        seconds=plan.seconds,
+        within_s=(plan.seconds or 0.0) + spare_s,
         stdin=msgspec.json.encode(plan),
     )
 
@@ -139,19 +139,20 @@ def _run_wrk(wrk: str, plan: LoadPlan) -> LoadFigures:
         flat = [str(part) for option in options.items() for part in option]
         url = f"http://{host}:{port}/"
         return _figures(
-            [wrk, *flat, url, "--", str(requests), str(threads)], seconds=plan.seconds
+            [wrk, *flat, url, "--", str(requests), str(threads)],
+            within_s=plan.seconds + SPARE_S,
         )
 
 
 def _figures(
-    command: Sequence[str], *, seconds: float | None, stdin: bytes = b""
+    command: Sequence[str], *, within_s: float, stdin: bytes = b""
 ) -> LoadFigures:
     """Run a load generator, whose last line is its figures."""
     done = subprocess.run(
         command,
         input=stdin,
         capture_output=True,
-        timeout=(seconds or 0.0) + SPARE_S,
+        timeout=within_s,
         check=False,
     )
     lines = done.stdout.decode(errors="replace").strip().splitlines()
