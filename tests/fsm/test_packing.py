@@ -1,14 +1,25 @@
 """Nodes taken apart and put together again."""
 
+from typing import Any
+
+import msgspec
 import pytest
 from hypothesis import given, strategies as st
-from msgspec import Raw, msgpack
+from msgspec import NODEFAULT, Raw, msgpack
+from msgspec.structs import replace
 
 from nodestate.errors import SnapshotError
 from nodestate.fsm import packing
 from nodestate.fsm.canonical import canonical
 from nodestate.fsm.packing import NodePacker, NodeUnpacker
-from nodestate.model.node import Driver, NetworkResource, Node, NodeKey, NodeResources
+from nodestate.model.node import (
+    Driver,
+    NetworkResource,
+    Node,
+    NodeEvent,
+    NodeKey,
+    NodeResources,
+)
 from nodestate.model.timestamp import Timestamp
 from tests import strategies
 from tests.fsm.entries import key, node
@@ -37,6 +48,40 @@ def test_any_nodes_survive(batches):
     keyed = [[(key(1), each) for each in batch] for batch in batches]
 
     assert through(*keyed) == keyed
+
+
+DRIVER = Driver(
+    attributes={"a": "b"},
+    detected=True,
+    healthy=True,
+    health_description="fine",
+    update_time=Timestamp(1),
+)
+EVENT = NodeEvent(message="m", subsystem="s", details={"a": "b"}, timestamp=Timestamp(1), create_index=5)  # fmt: skip
+
+
+def without_one(record: Any) -> list[Any]:
+    """Return a record for each of its fields, with that one at its default."""
+    return [
+        replace(record, **{field.name: field.default})
+        for field in msgspec.structs.fields(record)
+        if field.default is not NODEFAULT
+    ]
+
+
+def test_nodes_that_differ_in_one_field_stay_apart():
+    whole = canonical(node(**WHOLE))
+    resources = WHOLE["node_resources"]
+    nodes = [
+        *without_one(whole),
+        *(replace(whole, drivers={"d": each}) for each in without_one(DRIVER)),
+        *(replace(whole, events=(each,)) for each in without_one(EVENT)),
+        *(replace(whole, node_resources=each) for each in without_one(resources)),
+    ]
+    batch = [(key(number), each) for number, each in enumerate([whole, *nodes])]
+
+    assert len(batch) > 40
+    assert through(batch) == [batch]
 
 
 def alike(number: int) -> Node:

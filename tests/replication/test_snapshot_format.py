@@ -83,6 +83,17 @@ def test_a_flipped_bit_anywhere_is_found():
             scan(bytes(damaged))
 
 
+def test_damage_is_named_before_the_end_is_there():
+    opening = encode_opening(META)
+    damaged = bytearray(written()[:-50])
+    damaged[len(opening) + 10] ^= 1
+
+    with pytest.raises(
+        SnapshotError, match=f"the frame at byte {len(opening)} has check"
+    ):
+        SnapshotScanner().feed(bytes(damaged))
+
+
 def test_more_than_the_whole_file_is_refused():
     with pytest.raises(SnapshotError, match="goes on behind its end"):
         scan(written() + b"\0")
