@@ -2,7 +2,8 @@
 
 One client talks to one server. It never repeats a request and never follows a redirect:
 what was asked once is sent once, so that whoever keeps a history knows what may have
-happened. Every request has a deadline.
+happened. Every request has a deadline. Who wants to ask again gives the write an
+`idempotency_key`, and the same one the next time, to this server or another.
 """
 
 import base64
@@ -175,33 +176,44 @@ class Client:
         *,
         mark_eligible: bool = False,
         meta: Mapping[str, str] | None = None,
+        idempotency_key: str = "",
     ) -> Written:
         """Start or change a drain, or stop it with `None`."""
         body = {"DrainSpec": spec, "MarkEligible": mark_eligible, "Meta": meta}
-        return await self._write(_node_path(node_id, "drain"), body, Written)
+        path = _node_path(node_id, "drain")
+        return await self._write(path, body, Written, idempotency_key)
 
-    async def set_eligibility(self, node_id: str, eligibility: str) -> Written:
+    async def set_eligibility(
+        self, node_id: str, eligibility: str, *, idempotency_key: str = ""
+    ) -> Written:
         """Make a node `eligible` or `ineligible`."""
         body = {"Eligibility": eligibility}
-        return await self._write(_node_path(node_id, "eligibility"), body, Written)
+        path = _node_path(node_id, "eligibility")
+        return await self._write(path, body, Written, idempotency_key)
 
-    async def evaluate(self, node_id: str) -> Written:
+    async def evaluate(self, node_id: str, *, idempotency_key: str = "") -> Written:
         """Have whatever concerns a node looked at again."""
-        return await self._write(_node_path(node_id, "evaluate"), {}, Written)
+        path = _node_path(node_id, "evaluate")
+        return await self._write(path, {}, Written, idempotency_key)
 
-    async def purge(self, node_id: str) -> Written:
+    async def purge(self, node_id: str, *, idempotency_key: str = "") -> Written:
         """Remove a node."""
-        return await self._write(_node_path(node_id, "purge"), {}, Written)
+        path = _node_path(node_id, "purge")
+        return await self._write(path, {}, Written, idempotency_key)
 
-    async def register(self, node: Mapping[str, object]) -> Written:
+    async def register(
+        self, node: Mapping[str, object], *, idempotency_key: str = ""
+    ) -> Written:
         """Register a node: its record as JSON has it, with its `SecretID`."""
-        return await self._write("/v1/nodes", {"Node": node}, Written)
+        body = {"Node": node}
+        return await self._write("/v1/nodes", body, Written, idempotency_key)
 
     async def register_batch(
-        self, nodes: Sequence[Mapping[str, object]]
+        self, nodes: Sequence[Mapping[str, object]], *, idempotency_key: str = ""
     ) -> BatchRegistered:
         """Register many nodes at once, each accepted or refused on its own."""
-        return await self._write("/v1/nodes", {"Nodes": nodes}, BatchRegistered)
+        body = {"Nodes": nodes}
+        return await self._write("/v1/nodes", body, BatchRegistered, idempotency_key)
 
     async def heartbeat(
         self, node_id: str, secret_id: str, status: str = ""
@@ -211,11 +223,17 @@ class Client:
         return await self._write(_node_path(node_id, "heartbeat"), body, Written)
 
     async def emit_events(
-        self, node_id: str, secret_id: str, events: Sequence[Mapping[str, object]]
+        self,
+        node_id: str,
+        secret_id: str,
+        events: Sequence[Mapping[str, object]],
+        *,
+        idempotency_key: str = "",
     ) -> Written:
         """Add lines to a node's history."""
         body = {"SecretID": secret_id, "NodeEvents": events}
-        return await self._write(_node_path(node_id, "events"), body, Written)
+        path = _node_path(node_id, "events")
+        return await self._write(path, body, Written, idempotency_key)
 
     async def leader(self, region: str = "") -> str:
         """Return the leader's peer address, empty if none is known."""
@@ -344,9 +362,14 @@ class Client:
             next_token=reply.headers.get("X-Nomad-NextToken", ""),
         )
 
-    async def _write(self, path: str, body: object, kind: type[T]) -> T:
+    async def _write(
+        self, path: str, body: object, kind: type[T], idempotency_key: str = ""
+    ) -> T:
         # Not PUT: aiohttp sends that again by itself when a kept connection breaks.
-        reply = await self._send("POST", path, {}, body=encode_json(body))
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
+        reply = await self._send(
+            "POST", path, {}, body=encode_json(body), headers=headers
+        )
         if reply.status != 200:
             raise _error(reply)
         return _decoded(reply, kind)
@@ -366,6 +389,7 @@ class Client:
         parameters: Mapping[str, str],
         *,
         body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> _Reply:
         url = self._url(path, parameters)
@@ -375,6 +399,7 @@ class Client:
                 method,
                 url,
                 data=body,
+                headers=headers,
                 timeout=timeout,
                 allow_redirects=False,
                 server_hostname=self._tls_server_name,

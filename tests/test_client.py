@@ -157,6 +157,30 @@ async def test_a_write_sends_what_the_api_wants(scripted, client, act, path, bod
     assert scripted.bodies(path) == [body]
 
 
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda c, **key: c.drain(NODE_ID, None, **key),
+        lambda c, **key: c.set_eligibility(NODE_ID, "eligible", **key),
+        lambda c, **key: c.evaluate(NODE_ID, **key),
+        lambda c, **key: c.purge(NODE_ID, **key),
+        lambda c, **key: c.register({"ID": NODE_ID}, **key),
+        lambda c, **key: c.register_batch([{"ID": NODE_ID}], **key),
+        lambda c, **key: c.emit_events(NODE_ID, "s", [], **key),
+    ],
+)
+async def test_a_write_may_have_a_key_to_ask_again_with(scripted, client, act):
+    for path in ("", "/drain", "/eligibility", "/evaluate", "/purge", "/events"):
+        scripted.on(f"/v1/node/{NODE_ID}{path}", Answer())
+    scripted.on("/v1/nodes", Answer())
+
+    await act(client, idempotency_key="k1")
+    await act(client)
+
+    keys = [asked.headers.get("Idempotency-Key") for asked in scripted.asked]
+    assert keys == ["k1", None]
+
+
 async def test_a_batch_is_answered_node_by_node(scripted, client):
     results = [{"ID": "a", "Error": "", "Index": 4}, {"ID": "b", "Error": "no"}]
     scripted.on("/v1/nodes", Answer({"Index": 4, "Results": results}))
@@ -365,7 +389,9 @@ async def test_a_server_is_asked_over_tls_and_must_be_who_it_should(tmp_path):
             with pytest.raises(UnreachableError, match=r"TLS: Hostname mismatch"):
                 await client.leader()
         async with Client(script.address) as client:
-            with pytest.raises(UnreachableError, match="TLS: unable to get local issuer"):
+            with pytest.raises(
+                UnreachableError, match="TLS: unable to get local issuer"
+            ):
                 await client.evaluate(NODE_ID)
 
 
