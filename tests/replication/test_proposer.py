@@ -614,6 +614,21 @@ async def test_a_leaders_own_word_is_said_once(replica, proposer, propose):
     replica.attempts._pending.clear()
 
 
+async def test_a_leaders_own_word_is_waited_for_though_another_leads(
+    replica, proposer, propose
+):
+    """Its entry may be in the new leader's log, and its services must not repeat it."""
+    task = await propose(proposer.propose_as_leader(line(), term=1, deadline_s=1.0))
+
+    replica.attempts.on_leader_changed("C")
+    replica.attempts.on_disconnected("B")
+    await settle()
+    assert not task.done()
+
+    replica.apply(OUTCOME)
+    assert await task == OUTCOME
+
+
 async def test_the_callers_key_and_the_floor_are_in_the_entry(replica, proposer, propose):  # fmt: skip
     key = IdempotencyKey("k", b"f" * 32)
     await propose(proposer.propose(line(), deadline_s=1.0, idempotency=key))
