@@ -116,6 +116,7 @@ class Server:
                 leadership=self.replica,
                 leader_calls=self.replica,
                 admin=self._administration,
+                is_in_dispute=self.replica.is_in_dispute,
                 watch=self._watch,
                 clock=clock,
                 ids=ids,

@@ -331,6 +331,7 @@ class FakeAdmin:
         self.leadership = leadership
         self.index = 1
         self.learners: set[str] = set()
+        self.in_dispute = False
         self.errors: list[Exception] = []
         self.read_errors: list[Exception] = []
         self.snapshot_bytes = b""

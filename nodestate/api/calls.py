@@ -45,7 +45,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 class Dependencies(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that this room uses; `server.py` puts it together.
 
-    `complaints` are asked for this server's health: each returns what is wrong, or "".
+    `is_in_dispute` says whether no majority of servers has the same state.
     """
 
     config: ServerConfig
@@ -54,12 +54,12 @@ class Dependencies(msgspec.Struct, frozen=True, kw_only=True):
     leadership: Leadership
     leader_calls: LeaderCalls
     admin: ClusterAdmin
+    is_in_dispute: Callable[[], bool]
     watch: Watch
     clock: Clock
     ids: IdSource
     metrics: MetricsRegistry
     logger: FilteringBoundLogger
-    complaints: tuple[Callable[[], str], ...] = ()
 
 
 class Services:
@@ -72,12 +72,12 @@ class Services:
         self.leadership = dependencies.leadership
         self.leader_calls = dependencies.leader_calls
         self.admin = dependencies.admin
+        self.is_in_dispute = dependencies.is_in_dispute
         self.watch = dependencies.watch
         self.clock = dependencies.clock
         self.ids = dependencies.ids
         self.metrics = dependencies.metrics
         self.logger = dependencies.logger
-        self.complaints = dependencies.complaints
         self.bare_read = parameters.bare_read(dependencies.config)
         self.nodes = NodeCache()
         self.lists = ListCache(dependencies.clock)

@@ -20,6 +20,7 @@ RAFT_PROTOCOL: Final = "3"
 ALIVE: Final = "alive"
 OK: Final = "ok"
 NO_LEADER_KNOWN: Final = "no leader"
+IN_DISPUTE: Final = "the servers have different states, and no majority the same"
 NOT_A_MEMBER: Final = "not a member of the cluster: removed, or not added yet"
 NO_CLIENT: Final = "client not enabled"
 
@@ -89,10 +90,8 @@ def _server_health(services: Services) -> PartHealth:
     """Say what is wrong; the cause before its consequence."""
     if _is_outside(services):
         return PartHealth(ok=False, message=NOT_A_MEMBER)
-    for complain in services.complaints:
-        complaint = complain()
-        if complaint:
-            return PartHealth(ok=False, message=complaint)
+    if services.is_in_dispute():
+        return PartHealth(ok=False, message=IN_DISPUTE)
     has_leader = services.leadership.status().leader_id is not None
     if has_leader and blocking.is_fresh(services):
         return PartHealth(ok=True, message=OK)

@@ -225,9 +225,7 @@ ApiFactory = Callable[..., Awaitable[Api]]
 
 
 @asynccontextmanager
-async def running_api(
-    *, complaints: tuple[Callable[[], str], ...] = (), **settings: Any
-) -> AsyncIterator[Api]:
+async def running_api(**settings: Any) -> AsyncIterator[Api]:
     """Serve over the fakes on a free port, as the leader, from an empty state."""
     replica, leadership = FakeReplica(), FakeLeadership()
     proposer, leader_calls = FakeProposer(replica, leadership), FakeLeaderCalls()
@@ -242,12 +240,12 @@ async def running_api(
             leadership=leadership,
             leader_calls=leader_calls,
             admin=admin,
+            is_in_dispute=lambda: admin.in_dispute,
             watch=replica.watch,
             clock=clock,
             ids=ids,
             metrics=metrics,
             logger=logger_into(logs),
-            complaints=complaints,
         )
     )
     loop = asyncio.get_running_loop()

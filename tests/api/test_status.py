@@ -91,17 +91,14 @@ async def test_before_the_cluster_has_formed_what_lacks_is_the_leader(api: Api):
     assert (await api.get("/v1/agent/health")).json == NO_LEADER
 
 
-async def test_a_complaint_of_the_servers_own_is_its_health(make_api):
-    complaints = [""]
-    api = await make_api(complaints=(lambda: complaints[0],))
+async def test_servers_that_disagree_are_not_well(api: Api):
+    api.admin.in_dispute = True
 
-    well = await api.get("/v1/agent/health")
-    complaints[0] = "its state differs"
-    unwell = await api.get("/v1/agent/health")
+    answer = await api.get("/v1/agent/health")
 
-    assert (well.status, well.json) == (200, OK)
-    assert unwell.status == 500
-    assert unwell.json == {"server": {"ok": False, "message": "its state differs"}}
+    message = "the servers have different states, and no majority the same"
+    assert answer.status == 500
+    assert answer.json == {"server": {"ok": False, "message": message}}
 
 
 async def test_who_is_removed_is_listed_no_more(three: Api):
