@@ -48,11 +48,12 @@ class ServerFiles(msgspec.Struct, frozen=True):
     data_dir: Path
     log_path: Path
     directory: Path
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
         """Return the root of its HTTP API."""
-        return f"http://{self.http}"
+        return f"{self.scheme}://{self.http}"
 
     @property
     def command(self) -> list[str]:
@@ -88,6 +89,7 @@ def read_server_files(config_path: Path, *, directory: Path) -> ServerFiles:
         data_dir=data_dir,
         log_path=data_dir.with_name(f"{data_dir.name}.log"),
         directory=directory,
+        scheme="https" if "http_tls_cert" in settings else "http",
     )
 
 
