@@ -37,7 +37,7 @@ class SnapshotError(NodestateError):
 
 
 class StateDisagreementError(NodestateError):
-    """This server's state is not what a majority's is; it must not go on serving it."""
+    """The state of this server is not a majority's; it must not go on serving it."""
 
 
 class FormationError(NodestateError):
