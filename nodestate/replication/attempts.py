@@ -124,7 +124,10 @@ class AttemptBook:
 
     def has_room(self) -> bool:
         """Say whether what is waited for longest would still be remembered."""
-        return self._last_sequence - self._lowest_pending() < OUTCOMES_MAX - 1
+        ahead_max = OUTCOMES_MAX - 2
+        if self._last_sequence - self._floor <= ahead_max:
+            return True
+        return self._last_sequence - self._lowest_pending() <= ahead_max
 
     def begin(self) -> Pending:
         """Begin to wait for a new proposal; whoever does must also call `finish`."""
@@ -148,9 +151,11 @@ class AttemptBook:
 
     def _lowest_pending(self) -> int:
         """Return the lowest sequence that is waited for, or else the next one."""
-        while self._floor not in self._pending and self._floor <= self._last_sequence:
-            self._floor += 1
-        return self._floor
+        floor, pending = self._floor, self._pending
+        while floor not in pending and floor <= self._last_sequence:
+            floor += 1
+        self._floor = floor
+        return floor
 
     def open(self, pending: Pending, *, is_only: bool = False) -> Attempt:
         """Begin an attempt; whoever does must also close it before the next."""
@@ -206,9 +211,8 @@ class AttemptBook:
         """End the proposal whose entry has been applied, if it is one of ours."""
         if origin.server_id != self._server_id:
             return
-        if origin.boot_id == self._boot_id:
-            is_remembered = resolved.outcome is not None and not resolved.is_stale
-            self._is_known = self._is_known or is_remembered
+        if not self._is_known and origin.boot_id == self._boot_id:
+            self._is_known = resolved.outcome is not None and not resolved.is_stale
         pending = self._pending.get(origin.sequence)
         if pending is None or pending.origin != origin:
             return
