@@ -14,10 +14,7 @@ from nodestate.errors import JournalError, SnapshotError
 from nodestate.fsm.state import State
 from nodestate.ports import Metrics, Spawner
 from nodestate.replication.frames import SnapshotChunk, SnapshotReply
-from nodestate.replication.offers import SnapshotSender
 from nodestate.replication.snapshots import SnapshotInfo
-
-__all__ = ["SnapshotReceiver", "SnapshotSender"]
 
 IDLE_S_MAX: Final = 60.0
 """How long an unfinished file is kept for a leader that sends no more of it."""

@@ -1,7 +1,7 @@
 """What a replica does with snapshots: write its own, send them, go on from the leader's.
 
-The parts are `compaction`, `installs` and `snapshots`; this says what a snapshot of this
-server is made of, and what it means to take another's in its place.
+The parts are `compaction`, `offers`, `installs` and `snapshots`; this says what a snapshot
+of this server is made of, and what it means to take another's in its place.
 """
 
 import asyncio
@@ -20,8 +20,9 @@ from nodestate.replication.configuration import Image, decode_image, encode_imag
 from nodestate.replication.disarmed import Send
 from nodestate.replication.engine import Engine
 from nodestate.replication.frames import Formation, SnapshotChunk, SnapshotReply
-from nodestate.replication.installs import SnapshotReceiver, SnapshotSender
+from nodestate.replication.installs import SnapshotReceiver
 from nodestate.replication.journal import Journal
+from nodestate.replication.offers import SnapshotSender
 from nodestate.replication.records import LogBase
 from nodestate.replication.snapshot_format import SnapshotMeta
 from nodestate.replication.snapshots import SnapshotInfo, SnapshotStore
