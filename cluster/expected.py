@@ -173,6 +173,20 @@ def _with_line(node: ExpectedNode, message: str) -> ExpectedNode:
     return replace(node, lines=lines)
 
 
+def settle(expected: ExpectedNode, write: Write, seen: SeenNode | None) -> ExpectedNode:
+    """Return the node after a change of status of which it is not known if it happened.
+
+    What `seen` shows decides; whether that can be at all is for `find_differences` to say.
+    """
+    assert write.kind is Kind.STATUS, "anything else can be asked for again"
+    if seen is None or not any(find_differences(expected, seen)):
+        return expected
+    back = [line.index for line in seen.lines if line.message == BACK_BY_HEARTBEAT]
+    if expected.status == DOWN and write.word != DOWN:
+        return after(expected, write, max(back, default=0)) or expected
+    return after(expected, write, seen.modify_index) or expected
+
+
 # Reads
 
 

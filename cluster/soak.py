@@ -42,7 +42,7 @@ WARM_WRITES: Final = 110_000
 JUDGED_GROWTH_S: Final = 60.0
 TAIL_SHARE: Final = 3
 """The log keeps a third as many entries behind a snapshot as lie between two of them."""
-SEGMENT_BYTES: Final = 1 << 20
+SEGMENT_BYTES: Final = 256 << 10
 # Elections within a second or so; no agent sends heartbeats, and no node goes down by
 # itself.
 SETTINGS: Final[dict[str, Setting]] = {

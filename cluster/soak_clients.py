@@ -5,6 +5,9 @@ that was not answered is found out by sending it again under the same idempotenc
 whichever server, until it is answered: then the answer is the first one's. So every node
 is known exactly at any time (`cluster.expected`), and any answer that cannot be is a
 violation at once.
+
+Heartbeats know no such keys. One that was not answered may still arrive, so its node is
+left alone until it cannot any more; then a read says what came of it.
 """
 
 import asyncio
@@ -22,11 +25,13 @@ from cluster.expected import (
     READY,
     ExpectedNode,
     Kind,
+    SeenNode,
     Write,
     acceptance_complaint,
     after,
     find_differences,
     refusal_complaint,
+    settle,
     to_seen,
 )
 from cluster.fleet import make_node, node_id, secret_id
@@ -39,6 +44,8 @@ ASK_S: Final = 6.0
 RETRY_S: Final = 0.05
 WATCH_S: Final = 3
 TRAIL_LINES: Final = 24
+# A server that was frozen serves what it had got by then, within its own deadline.
+LATE_S_MAX: Final = 15.0
 READ_SHARE: Final = 0.2
 VIOLATIONS_MAX: Final = 100
 # How often what is drawn, of a node that is there. A purged one is mostly registered.
@@ -160,6 +167,8 @@ class SoakWriter:
             range(first, first + NODES_PER_WRITER)
         )
         self.unresolved: set[int] = set()
+        # Heartbeats that may still arrive, and when they cannot any more.
+        self._late: dict[int, tuple[Write, float]] = {}
         self._trails: dict[int, deque[str]] = {
             number: deque(maxlen=TRAIL_LINES) for number in self.expected
         }
@@ -169,12 +178,20 @@ class SoakWriter:
         timeout = aiohttp.ClientTimeout(total=ASK_S)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while not stop.is_set:
-                number = self._random.choice(list(self.expected))
+                await self._settle_late(session, stop)
+                quiet = [one for one in self.expected if one not in self._late]
+                if not quiet:
+                    await asyncio.sleep(RETRY_S)
+                    continue
+                number = self._random.choice(quiet)
                 if self._random.random() < READ_SHARE:
-                    await self._read(session, number)
+                    await self._check(session, number)
                 elif not await self._write(session, self._draw(number), stop):
                     self.unresolved.add(number)
                     return
+            while self._late:
+                await self._settle_late(session, stop)
+                await asyncio.sleep(RETRY_S)
 
     def trail(self, number: int) -> str:
         """Return the last things that happened to a node, as this writer saw them."""
@@ -221,6 +238,11 @@ class SoakWriter:
                 self._judge(write, answer, floor)
                 return True
             self._ledger.counts[_kind_of_failure(answer)] += 1
+            may_be_late = answer is None or answer.outcome != "none"
+            if write.kind is Kind.STATUS and may_be_late:
+                due_s = asyncio.get_running_loop().time() + LATE_S_MAX
+                self._late[write.number] = write, due_s
+                return True
             if stop.is_over:
                 self.complain(write.number, f"{key} is without an answer to the end")
                 return False
@@ -252,8 +274,39 @@ class SoakWriter:
 
     # Reading
 
-    async def _read(self, session: aiohttp.ClientSession, number: int) -> None:
+    async def _check(self, session: aiohttp.ClientSession, number: int) -> None:
         """Read an own node anywhere: it must be as the last answer left it."""
+        is_answered, seen = await self._read(session, number)
+        if is_answered:
+            self._compare(number, seen)
+
+    async def _settle_late(self, session: aiohttp.ClientSession, stop: Stop) -> None:
+        """Find out what came of heartbeats that cannot arrive any more."""
+        now_s = asyncio.get_running_loop().time()
+        for number, (write, due_s) in list(self._late.items()):
+            if now_s < due_s:
+                continue
+            is_answered, seen = await self._read(session, number)
+            if is_answered:
+                del self._late[number]
+                before = self.expected[number]
+                assert before is not None, "only nodes that are there have a status"
+                self.expected[number] = settle(before, write, seen)
+                self._ledger.counts["heartbeats settled by a read"] += 1
+                self._compare(number, seen)
+            elif stop.is_over:
+                del self._late[number]
+                self.unresolved.add(number)
+                self.complain(number, "cannot be read to the end")
+
+    def _compare(self, number: int, seen: SeenNode | None) -> None:
+        for difference in find_differences(self.expected[number], seen):
+            self.complain(number, f"a consistent read: {difference}")
+
+    async def _read(
+        self, session: aiohttp.ClientSession, number: int
+    ) -> tuple[bool, SeenNode | None]:
+        """Read a node anywhere, `?consistent`; say whether that was answered at all."""
         files = self._random.choice(self._servers)
         url = f"{files.url}/v1/node/{node_id(number)}?consistent"
         answer = await ask(session, url)
@@ -261,11 +314,10 @@ class SoakWriter:
             self._ledger.counts["reads not answered"] += 1
             if answer is not None and answer.status not in {500, 503, 504}:
                 self.complain(number, f"a read answered {answer.status}")
-            return
+            return False, None
         self._ledger.counts["consistent reads"] += 1
-        seen = to_seen(answer.body) if answer.status == 200 else None
-        for difference in find_differences(self.expected[number], seen):
-            self.complain(number, f"read at {files.name}: {difference}")
+        self._trails[number].append(f"read at {files.name}: {answer.status}")
+        return True, to_seen(answer.body) if answer.status == 200 else None
 
 
 def _kind_of_failure(answer: Answer | None) -> str:

@@ -21,6 +21,7 @@ from cluster.expected import (
     find_differences,
     is_idle,
     refusal_complaint,
+    settle,
     to_seen,
 )
 from cluster.fleet import make_node, node_id
@@ -179,6 +180,42 @@ def test_a_write_that_is_lost_is_seen_at_once(steps):
     claimed = after(expected, last, machine.index + 1)
 
     assert list(find_differences(claimed, machine.seen())) != []
+
+
+@given(st.lists(steps, max_size=25), st.sampled_from(["ready", "down"]), st.data())
+def test_a_heartbeat_in_doubt_is_settled_by_what_is_seen(steps, word, data):
+    machine, expected = Machine(), None
+    for step in [Write(Kind.REGISTER, 1), *steps]:
+        if step is None:
+            machine.end_drain()
+        else:
+            expected = play(machine, expected, step)
+    if expected is None:
+        expected = play(machine, expected, Write(Kind.REGISTER, 1))
+    assert expected is not None
+    doubtful = Write(Kind.STATUS, 1, word)
+    if data.draw(st.booleans()):
+        machine.end_drain()
+    if data.draw(st.booleans()):
+        machine.write(doubtful)
+    if data.draw(st.booleans()):
+        machine.end_drain()
+
+    settled = settle(expected, doubtful, machine.seen())
+
+    assert list(find_differences(settled, machine.seen())) == []
+
+
+def test_a_heartbeat_in_doubt_excuses_nothing_else():
+    expected = play(Machine(), None, Write(Kind.REGISTER, 1))
+    machine = Machine()
+    for write in (Write(Kind.REGISTER, 1), Write(Kind.EVENT, 1, "surprise")):
+        machine.write(write)
+
+    settled = settle(expected, Write(Kind.STATUS, 1, "down"), machine.seen())
+
+    assert list(find_differences(settled, machine.seen())) != []
+    assert settle(expected, Write(Kind.STATUS, 1, "down"), None) == expected
 
 
 def shown(*lines: Line, modify_index: int = 3, drains: bool = False) -> SeenNode:

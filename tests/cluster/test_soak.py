@@ -1,4 +1,4 @@
-"""The verdict of a soak, and how it is asked for."""
+"""The soak in short, on real servers, and the verdict that it gives."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,11 @@ from msgspec.structs import replace
 
 from cluster import soak
 from cluster.__main__ import main
+from cluster.adversary import LEADER, Fault, FaultKind
 from cluster.growth import Sample, Trend
 from cluster.soak import SoakOptions, SoakReport, run_soak, to_text
 
+ACKNOWLEDGED_MIN = 100
 PASSED = SoakReport(
     seed=7,
     seconds=60,
@@ -25,6 +27,28 @@ PASSED = SoakReport(
     samples=[Sample(1.0, "server1", 50.0, 10.0)],
 )
 OPTIONS = SoakOptions(seconds=60, seed=7)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+def test_two_power_cuts_and_a_pause_lose_nothing_and_do_nothing_twice(tmp_path: Path):
+    faults = (
+        Fault(FaultKind.KILL, (LEADER,), pause_s=2, down_s=1, settles=True),
+        Fault(FaultKind.FREEZE, (LEADER,), pause_s=1, down_s=2, settles=True),
+        Fault(FaultKind.KILL, (0, 1, 2), pause_s=1, down_s=0, settles=True),
+    )
+    options = SoakOptions(
+        seconds=20, seed=1, client_count=6, snapshot_entries=60, faults=faults
+    )
+
+    report = soak.soak(options, tmp_path)
+
+    assert report.violations == []
+    assert report.fault_count == len(faults)
+    assert report.counts["acknowledged"] > ACKNOWLEDGED_MIN
+    assert report.counts["consistent reads"] > ACKNOWLEDGED_MIN // 10
+    for number in (1, 2, 3):
+        assert list(tmp_path.glob(f"data/server{number}/snapshot-*")), "no snapshot"
 
 
 def test_what_passed_says_so():

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from typing_extensions import override
 
+from cluster import soak_clients
 from cluster.expected import Kind, Write
 from cluster.fleet import node_id
 from cluster.servers import ServerFiles
@@ -67,6 +68,21 @@ class Liar:
             node["ModifyIndex"] = self.index
         return self.index
 
+    async def heartbeat(self, request: web.Request) -> web.Response:
+        """Do it, or not, and never say so."""
+        self.write_count += 1
+        if self.write_count % 2:
+            self.index += 1
+            node = next(iter(self.nodes.values()))
+            word = (await request.json())["Status"]
+            if node["Status"] != word:
+                node["ModifyIndex"] = self.index
+                line = "Node reregistered by heartbeat"
+                if word == "ready":
+                    node["Events"].append({"Message": line, "CreateIndex": self.index})
+            node["Status"] = word
+        return web.Response(status=504)
+
     async def read(self, request: web.Request) -> web.Response:
         node = self.nodes.get(request.match_info["id"])
         headers = {"X-Nomad-Index": str(self.index)}
@@ -85,6 +101,7 @@ async def liar(tmp_path: Path) -> AsyncIterator[tuple[Liar, ServerFiles]]:
     app = web.Application()
     app.router.add_post("/v1/nodes", made.write)
     app.router.add_post("/v1/node/{id}/events", made.write)
+    app.router.add_post("/v1/node/{id}/heartbeat", made.heartbeat)
     app.router.add_get("/v1/node/{id}", made.read)
     app.router.add_get("/v1/nodes", made.list)
     runner = web.AppRunner(app)
@@ -118,9 +135,21 @@ class OneNodeWriter(SoakWriter):
         return Write(kind, number)
 
 
-async def run_writer(liar: Liar, files: ServerFiles) -> Ledger:
+class HeartbeatWriter(OneNodeWriter):
+    """Registers its first node, then only sends heartbeats."""
+
+    @override
+    def _draw(self, number: int) -> Write:
+        if self.expected[0] is None:
+            return Write(Kind.REGISTER, number)
+        return Write(Kind.STATUS, number, self._random.choice(("ready", "down")))
+
+
+async def run_writer(
+    liar: Liar, files: ServerFiles, kind: type[OneNodeWriter] = OneNodeWriter
+) -> Ledger:
     ledger, stop = Ledger(), Stop()
-    writer = OneNodeWriter(ledger, files)
+    writer = kind(ledger, files)
     async with asyncio.TaskGroup() as group:
         group.create_task(writer.run(stop))
         await wait_until(lambda: liar.write_count >= WRITES or bool(ledger.violations))
@@ -155,6 +184,18 @@ async def test_a_retry_that_is_applied_again_is_found(liar):
     ledger = await run_writer(server, files)
 
     assert "lines differ" in ledger.violations[0]
+
+
+async def test_a_heartbeat_without_an_answer_is_settled_by_a_later_read(
+    liar, monkeypatch
+):
+    server, files = liar
+    monkeypatch.setattr(soak_clients, "LATE_S_MAX", 0.01)
+
+    ledger = await run_writer(server, files, HeartbeatWriter)
+
+    assert ledger.violations == []
+    assert ledger.counts["heartbeats settled by a read"] > WRITES / 2
 
 
 async def test_an_acknowledged_write_that_is_lost_is_found(liar):
