@@ -128,8 +128,14 @@ class Watch:
                     del self._waiters[key]
 
     def wake(self, keys: Iterable[WatchKey]) -> None:
-        """Wake whoever waits for one of the keys, or for a prefix of a touched record."""
+        """Wake whoever waits for one of the keys, or for a prefix of a touched record.
+
+        The key without parts is everybody's.
+        """
         for key in keys:
+            if not key:
+                self.wake_all()
+                return
             for waiter in self._waiters.get(key, ()):
                 waiter.wake()
             if self._prefixes and len(key) == 2:

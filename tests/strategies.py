@@ -207,7 +207,7 @@ completed_drains = st.builds(
 
 
 def commands() -> st.SearchStrategy[Command]:
-    """Return every kind of command, on few keys."""
+    """Return every kind of command but those of restores, on few keys."""
     few_keys = st.lists(keys, max_size=3).map(tuple)
     registering = command(
         RegisterNodes,

@@ -1,6 +1,7 @@
 """Waiting for keys: nobody is forgotten, nobody is woken for nothing."""
 
 import asyncio
+from contextlib import ExitStack
 
 from nodestate.watch import Waiter, Watch, prefix_key, record_key, table_key
 
@@ -100,3 +101,13 @@ async def test_a_cancelled_wait_leaves_the_books_in_order():
     await asyncio.gather(task, return_exceptions=True)
 
     assert watch.waiter_count() == 0
+
+
+async def test_the_key_of_everything_wakes_everyone():
+    watch = Watch()
+    keys = (table_key("nodes"), record_key("jobs", "a"), prefix_key("nodes", "ab"))
+
+    with ExitStack() as stack:
+        waiters = [stack.enter_context(watch.waiter(key)) for key in keys]
+        watch.wake([()])
+        assert [await waiter.wait(0.0) for waiter in waiters] == [True] * 3

@@ -15,6 +15,9 @@ that drains is closed to placements; a node and the digest of its secret come an
 together; the same entries give the same bytes (`snapshot.encode_state`) on every server,
 and a state read back from its bytes is the state that was written.
 
+A saved state is restored by entries, too (`restores`): then no table's records need have
+been made by this log, but their indexes are as if they had.
+
 A change and the evaluations that it makes are one entry (Nomad makes two, and a crash
 between them loses the second).
 """

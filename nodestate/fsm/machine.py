@@ -2,17 +2,22 @@
 
 from typing import Final, NamedTuple, assert_never
 
-from nodestate.fsm import drains, nodes, requests
+from nodestate.fsm import drains, nodes, requests, restores
 from nodestate.fsm.evaluations import Cause, evolve_evaluation_created
 from nodestate.fsm.state import EVALUATIONS, NODES, State
 from nodestate.model.command import (
+    AbandonRestore,
+    AddRestorePiece,
+    BeginRestore,
     Command,
     CompleteDrains,
     EmitNodeEvents,
     EvaluateNode,
+    FinishRestore,
     MissHeartbeats,
     PurgeNodes,
     RegisterNodes,
+    Restoring,
     SetDrain,
     SetEligibility,
     UpdateNodeStatus,
@@ -26,6 +31,7 @@ from nodestate.model.event import (
     NodePurged,
     NodeRegistered,
     NodeStatusUpdated,
+    StateRestored,
 )
 from nodestate.model.node import NodeStatus
 from nodestate.model.outcome import Accepted, Outcome, Refused, RegistrationResult
@@ -34,6 +40,8 @@ from nodestate.model.request import Request
 WatchKey = tuple[str, ...]
 _NODES_KEY: Final = (NODES,)
 _EVALUATIONS_KEY: Final = (EVALUATIONS,)
+EVERYTHING: Final[WatchKey] = ()
+"""Touched when the whole state is another one: whoever waits for whatever is woken."""
 
 
 class Applied(NamedTuple):
@@ -56,6 +64,7 @@ def apply(
     A `request` that was applied before is not applied again: its first outcome comes
     back, and nothing changes.
     """
+    restores.drop_if_late(state, index)
     if request is None or request.floor == 0:
         return _apply_command(state, index, command)
     known = requests.decide_request(state, request)
@@ -84,6 +93,8 @@ def _apply_under_key(
 def _apply_command(state: State, index: int, command: Command) -> Applied:
     if isinstance(command, RegisterNodes):
         return _apply_registrations(state, index, command)
+    if isinstance(command, Restoring):
+        return _apply_restoring(state, index, command)
     decided = _decide(state, command, index)
     if isinstance(decided, Refused):
         return Applied(decided, (), ())
@@ -101,6 +112,8 @@ def check(state: State, command: Command) -> None:
         cause = Cause(index, command.at_ns, command.seed)
         for registration in command.registrations:
             nodes.decide_register(state, registration, cause)
+    elif isinstance(command, Restoring):
+        restores.decide_step(state, command)
     else:
         _decide(state, command, index)
 
@@ -125,8 +138,14 @@ def _decide(
             return nodes.decide_evaluate(state, command, index)
         case PurgeNodes():
             return nodes.decide_purge(state, command, index)
-        case RegisterNodes():
-            raise AssertionError("registrations are decided one after the other")
+        case (
+            RegisterNodes()
+            | BeginRestore()
+            | AddRestorePiece()
+            | FinishRestore()
+            | AbandonRestore()
+        ):
+            raise AssertionError("registrations one after the other, restores by step")
         case _:
             assert_never(command)
 
@@ -158,6 +177,19 @@ def _apply_registrations(state: State, index: int, command: RegisterNodes) -> Ap
     return followed.applied(index, node_count=len(state.nodes), results=tuple(results))
 
 
+def _apply_restoring(state: State, index: int, command: Restoring) -> Applied:
+    """Take a step of a restore; only the last one changes what can be read."""
+    refused = restores.decide_step(state, command)
+    if refused is None:
+        refused = restores.evolve_step(state, command, index)
+    if refused is not None:
+        return Applied(refused, (), ())
+    outcome = Accepted(index=index, node_count=len(state.nodes))
+    if isinstance(command, FinishRestore):
+        return Applied(outcome, (StateRestored(command.restore_id),), (EVERYTHING,))
+    return Applied(outcome, (), ())
+
+
 class _Followed:
     """What followed from an entry, gathered event by event."""
 
@@ -176,7 +208,7 @@ class _Followed:
             self.eval_ids.append(event.evaluation.id)
             self.keys[_EVALUATIONS_KEY] = None
             self.keys[EVALUATIONS, event.evaluation.id] = None
-        else:
+        elif not isinstance(event, StateRestored):
             self.is_node_written = True
             self.keys[_NODES_KEY] = None
             self.keys[NODES, event.key] = None
@@ -214,5 +246,7 @@ def _evolve(state: State, event: Event, index: int) -> None:
             nodes.evolve_node_purged(state, event, index)
         case EvaluationCreated():
             evolve_evaluation_created(state, event, index)
+        case StateRestored():
+            raise AssertionError("a restore swaps the tables as one")
         case _:
             assert_never(event)

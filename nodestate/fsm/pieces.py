@@ -12,12 +12,14 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import inspect
+from msgspec.structs import replace
 
 from nodestate.errors import SnapshotError
 from nodestate.fsm.packing import NodePacker, NodeUnpacker
 from nodestate.fsm.state import NODES, State
 from nodestate.fsm.tables import TABLES, Item, Table
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
+from nodestate.model.node import Node
 
 PIECES_VERSION: Final = 1
 RECORDS_PER_PIECE: Final = 64
@@ -46,6 +48,7 @@ class _Piece(msgspec.Struct, frozen=True, array_like=True):
     records: msgspec.Raw
 
 
+_INDEX_FIELDS: Final = ("create_index", "modify_index", "node_modify_index")
 _HEAD: Final = msgpack_decoder(_Head)
 _PIECE: Final = msgpack_decoder(_Piece)
 _BY_NAME: Final = {table.name: table for table in TABLES}
@@ -124,13 +127,16 @@ class StateLoader:
         self._last_key: Any = None
         self._nodes = NodeUnpacker()
 
-    def feed(self, piece: bytes) -> None:
-        """Take the next piece; `SnapshotError` if it is not what can come next."""
+    def feed(self, piece: bytes, *, index_max: int | None = None) -> None:
+        """Take the next piece; `SnapshotError` if it is not what can come next.
+
+        Records that say that they changed after `index_max` then say that they did there.
+        """
         try:
             if self._head is None:
                 self._begin(_HEAD.decode(piece))
             else:
-                self._add(_PIECE.decode(piece))
+                self._add(_PIECE.decode(piece), index_max)
         except (msgspec.MsgspecError, ValueError) as error:
             # msgspec lets a text that is no UTF-8 through as Python's own error.
             raise SnapshotError(f"a piece cannot be read: {error}") from error
@@ -162,7 +168,7 @@ class StateLoader:
         self._state.indexes.update(head.indexes)
         self._head = head
 
-    def _add(self, piece: _Piece) -> None:
+    def _add(self, piece: _Piece, index_max: int | None) -> None:
         table = _BY_NAME.get(piece.table)
         if table is None:
             raise SnapshotError(f"{NEWER}: it has a table {piece.table}")
@@ -177,6 +183,8 @@ class StateLoader:
             items = _ITEMS[table.name].decode(piece.records)
         if table.is_sorted:
             self._check_order(table, items)
+        if index_max is not None:
+            items = [(key, _capped(record, index_max)) for key, record in items]
         table.put(self._state, items)
 
     def _check_order(self, table: Table, items: list[Item]) -> None:
@@ -186,3 +194,17 @@ class StateLoader:
                 raise SnapshotError(f"keys of table {table.name} are out of order")
             last_key = key
         self._last_key = last_key
+
+
+def _capped(record: Any, index_max: int) -> Any:
+    """Return a record none of whose indexes is beyond that one."""
+    changed: dict[str, Any] = {
+        name: index_max
+        for name in _INDEX_FIELDS
+        if getattr(record, name, 0) > index_max
+    }
+    if isinstance(record, Node):
+        events = tuple(_capped(event, index_max) for event in record.events)
+        if events != record.events:
+            changed["events"] = events
+    return replace(record, **changed) if changed else record

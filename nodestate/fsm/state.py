@@ -3,7 +3,7 @@
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec.structs import replace
 
@@ -18,6 +18,14 @@ ALLOCATIONS: Final = "allocations"
 EVALUATIONS: Final = "evaluations"
 JOBS: Final = "jobs"
 TABLES: Final = (NODES, ALLOCATIONS, EVALUATIONS, JOBS)
+
+
+class Restore(Protocol):
+    """A state on its way here, piece by piece; `restores` knows what it is."""
+
+    @property
+    def begun_index(self) -> int:
+        """Return the index of the entry that announced it."""
 
 
 class State:
@@ -39,6 +47,7 @@ class State:
         "node_keys",
         "node_secrets",
         "nodes",
+        "restore",
         "sessions",
     )
 
@@ -55,6 +64,7 @@ class State:
         self.idempotency_keys: dict[KeyId, KeptKey] = {}  # the oldest first
         self.idempotency_order: deque[KeyId] = deque()
         self.indexes: dict[str, int] = dict.fromkeys(TABLES, 0)
+        self.restore: Restore | None = None  # in no snapshot and no digest
 
     def shallow_copy(self) -> "State":
         """Return a state that stays as it is now; it shares the records.
@@ -78,6 +88,11 @@ class State:
         copy.idempotency_order = self.idempotency_order.copy()
         copy.indexes = self.indexes.copy()
         return copy
+
+    @property
+    def is_restoring(self) -> bool:
+        """Say whether a restore is under way: a snapshot now would not have it."""
+        return self.restore is not None
 
     def node(self, key: NodeKey) -> Node | None:
         """Return the node, `None` if there is none."""

@@ -123,6 +123,39 @@ class PurgeNodes(_Command, frozen=True, kw_only=True, tag="node.purge"):
     seed: bytes
 
 
+class BeginRestore(_Command, frozen=True, kw_only=True, tag="restore.begin"):
+    """Announce a whole state that is to take the place of this one.
+
+    `byte_count` and `sha256` are those of all its pieces, one behind the other.
+    """
+
+    restore_id: str
+    byte_count: int
+    sha256: bytes
+
+
+class AddRestorePiece(_Command, frozen=True, kw_only=True, tag="restore.piece"):
+    """Add the next piece, `number` counting from 0."""
+
+    restore_id: str
+    number: int
+    piece: bytes
+
+
+class FinishRestore(_Command, frozen=True, kw_only=True, tag="restore.finish"):
+    """Have the announced state take the place of this one, all of it at once."""
+
+    restore_id: str
+
+
+class AbandonRestore(_Command, frozen=True, kw_only=True, tag="restore.abandon"):
+    """Forget the announced state."""
+
+    restore_id: str
+
+
+Restoring = BeginRestore | AddRestorePiece | FinishRestore | AbandonRestore
+
 Command = (
     RegisterNodes
     | UpdateNodeStatus
@@ -133,4 +166,8 @@ Command = (
     | SetEligibility
     | EvaluateNode
     | PurgeNodes
+    | BeginRestore
+    | AddRestorePiece
+    | FinishRestore
+    | AbandonRestore
 )

@@ -65,6 +65,12 @@ class EvaluationCreated(
     evaluation: Evaluation
 
 
+class StateRestored(msgspec.Struct, frozen=True, gc=False, tag="state.restored"):
+    """A state from a snapshot took the place of the one that there was."""
+
+    restore_id: str
+
+
 Event = (
     NodeRegistered
     | NodeStatusUpdated
@@ -73,4 +79,5 @@ Event = (
     | NodeEligibilityUpdated
     | NodePurged
     | EvaluationCreated
+    | StateRestored
 )

@@ -175,6 +175,9 @@ class Snapshotting:
         index, newest = engine.applied_index(), self._store.newest()
         if newest is not None and index <= newest.index:
             return None
+        if state.is_restoring:
+            # What has come of the new state is in the log alone.
+            return None
         configuration_index, configuration = engine.configuration_as_of(index)
         engine.forget_configurations_before(self._journal.base_index())
         formation = self._subject.formation

@@ -9,6 +9,7 @@ guarded (design of the log), never the file. A release adds one, and touches no 
 """
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,8 +18,16 @@ import pytest
 from msgspec.structs import replace
 
 from nodestate.fsm import machine
+from nodestate.fsm.pieces import encode_pieces
 from nodestate.fsm.snapshot import decode_state, digest, encode_state
-from nodestate.model.command import Command, CompletedDrain
+from nodestate.model.command import (
+    AbandonRestore,
+    AddRestorePiece,
+    BeginRestore,
+    Command,
+    CompletedDrain,
+    FinishRestore,
+)
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
 from nodestate.model.node import (
     CpuResources,
@@ -216,7 +225,31 @@ def commands() -> list[Command]:
         purge(N1, key(9)),
         purge(N1, N2),
         register(registration(N1)),
+        *restoring("first")[:2],
+        AbandonRestore(at_ns=START_NS, restore_id="first"),
+        *restoring("second"),
+        drain(node_key=N2),
     ]
+
+
+def restoring(restore_id: str) -> list[Command]:
+    """Return what restores a state of one node."""
+    log = Log(register(registration(N2, **WHOLE)))
+    pieces = [piece for piece in encode_pieces(log.state) if piece]
+    content = b"".join(pieces)
+    begin = BeginRestore(
+        at_ns=START_NS,
+        restore_id=restore_id,
+        byte_count=len(content),
+        sha256=sha256(content).digest(),
+    )
+    adding = [
+        AddRestorePiece(
+            at_ns=START_NS, restore_id=restore_id, number=number, piece=piece
+        )
+        for number, piece in enumerate(pieces)
+    ]
+    return [begin, *adding, FinishRestore(at_ns=START_NS, restore_id=restore_id)]
 
 
 def write_release(name: str) -> None:

@@ -17,7 +17,7 @@ DERIVED = {
     "idempotency_order",
 }
 # What is not a table of records, and is written apart.
-APART = {"indexes"}
+APART = {"indexes", "restore"}
 
 
 def test_every_table_of_the_state_is_on_the_list():

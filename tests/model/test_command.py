@@ -7,11 +7,15 @@ import pytest
 
 from nodestate.model.command import (
     ANONYMOUS,
+    AbandonRestore,
+    AddRestorePiece,
+    BeginRestore,
     Command,
     CompletedDrain,
     CompleteDrains,
     EmitNodeEvents,
     EvaluateNode,
+    FinishRestore,
     MissHeartbeats,
     PurgeNodes,
     RegisterNodes,
@@ -43,6 +47,10 @@ COMMANDS: dict[str, Command] = {
     ),
     "node.evaluate": EvaluateNode(at_ns=1, key=KEY, seed=b"s"),
     "node.purge": PurgeNodes(at_ns=1, keys=(KEY,), seed=b"s"),
+    "restore.begin": BeginRestore(at_ns=1, restore_id="r", byte_count=7, sha256=b"d"),
+    "restore.piece": AddRestorePiece(at_ns=1, restore_id="r", number=0, piece=b"p"),
+    "restore.finish": FinishRestore(at_ns=1, restore_id="r"),
+    "restore.abandon": AbandonRestore(at_ns=1, restore_id="r"),
 }
 
 

@@ -16,6 +16,7 @@ from nodestate.model.event import (
     NodePurged,
     NodeRegistered,
     NodeStatusUpdated,
+    StateRestored,
 )
 from nodestate.model.node import Node, NodeKey
 
@@ -28,6 +29,7 @@ EVENTS: dict[str, Event] = {
     "node.eligibility_updated": NodeEligibilityUpdated(KEY, NODE),
     "node.purged": NodePurged(KEY, NODE),
     "evaluation.created": EvaluationCreated(Evaluation(id="e")),
+    "state.restored": StateRestored("r"),
 }
 
 
