@@ -139,7 +139,7 @@ class Followers:
         progress.on_answer(reply.sequence, now_s)
         if reply.is_success:
             progress.on_match(reply.match_index)
-        elif not progress.is_installing:
+        else:
             hint = ConflictHint(reply.conflict_index, reply.conflict_term)
             progress.on_rejection(
                 reply.sequence,

@@ -17,8 +17,15 @@ from nodestate.errors import (
     OutcomeUnknownError,
 )
 from nodestate.model.node import NodeKey
+from nodestate.replication.configuration import Image, decode_image, encode_image
 from nodestate.replication.formation import IDENTITY_FILE
-from nodestate.replication.frames import Proposal, VoteReply
+from nodestate.replication.frames import (
+    AppendReply,
+    Proposal,
+    SnapshotReply,
+    StateDigest,
+    VoteReply,
+)
 
 KEY = NodeKey("n1")
 
@@ -140,6 +147,57 @@ def test_a_server_with_an_emptied_directory_comes_back_as_a_learner_and_then_vot
             await leader.proposer.propose(registration(KEY), deadline_s=3.0)
             await until(lambda: server.replica.state().node(KEY) is not None)
             assert server.spawner.error is None
+
+    loop.run(main())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        AppendReply(2, 1, True, 5, 0, 0),
+        VoteReply(2, is_granted=True),
+        SnapshotReply(2, 1, 5, 5, True),
+        StateDigest(5, (("nodes", b"x"),)),
+    ],
+)
+def test_what_counts_does_so_for_a_data_directory_and_not_for_a_name(message):
+    """An emptied directory has forgotten its promises, and must not stand in for them."""
+
+    async def main():
+        async with running() as cluster:
+            replica = (await leader_of(cluster)).replica
+            other = next(s for s in servers(cluster) if s.replica is not replica)
+            counted = []
+            replica.engine.deliver = lambda *told: counted.append(told)
+            replica._agreement.on_digest = lambda *told: counted.append(told)
+            replica.on_message(other.server_id, message)
+            assert counted == [(other.server_id, message)]
+
+            counted.clear()
+            replica.peers._introductions._spoke[other.server_id] = "another"
+            replica.on_message(other.server_id, message)
+            assert counted == []
+            replica.peers._introductions._spoke.clear()
+            replica.on_message("server9", message)
+            assert counted == []
+
+    loop.run(main())
+
+
+def test_a_snapshot_of_another_cluster_is_not_installed():
+    async def main():
+        async with running() as cluster:
+            replica = (await leader_of(cluster)).replica
+            saved = await replica.snapshots.save(deadline_s=3.0)
+            info = replica._store.newest()
+            assert info.name == saved.name
+            image = decode_image(info.configuration)
+            other = msgspec.structs.replace(image.formation, cluster_id="another")
+            foreign = msgspec.structs.replace(
+                info, configuration=encode_image(Image(other, image.configuration))
+            )
+            with pytest.raises(JournalError, match="of another cluster"):
+                replica.snapshots._install(foreign, replica.state())
 
     loop.run(main())
 

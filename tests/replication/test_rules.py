@@ -205,3 +205,63 @@ def test_a_leader_without_a_majority_steps_down():
     assert not rules.has_lost_majority(10.0, [10.0, 9.0, 0.0], timeout_s=1.0)
     assert rules.has_lost_majority(10.1, [10.1, 9.0, 0.0], timeout_s=1.0)
     assert not rules.has_lost_majority(10.0, [10.0], timeout_s=1.0)
+
+
+# Behind a snapshot
+
+
+def from_base(base_index, *terms):
+    """Return `term_at` of a log that begins behind a snapshot."""
+
+    def term_at(index):
+        assert index >= base_index, "the log does not go back so far"
+        return terms[index - base_index]
+
+    return term_at
+
+
+def test_what_a_snapshot_covers_matches():
+    """It is committed, and so the same everywhere, whatever its term was."""
+    term_at = from_base(5, 3, 3, 4)
+
+    def matches(prev_index, prev_term):
+        return rules.does_log_match(
+            prev_index, prev_term, last_index=7, term_at=term_at, base_index=5
+        )
+
+    assert matches(2, 1)
+    assert matches(0, 0)
+    assert matches(5, 3)
+    assert not matches(5, 2)
+    assert not matches(8, 4)
+
+
+def test_entries_that_a_snapshot_covers_are_passed_over():
+    term_at = from_base(5, 3, 3, 4)
+    entries = [Entry(b"", index, 3) for index in range(3, 9)]
+
+    position = rules.first_new_entry(
+        entries, last_index=7, term_at=term_at, base_index=5
+    )
+
+    assert entries[position].index == 7  # where the log has another term
+    assert rules.first_new_entry(
+        entries[:3], last_index=7, term_at=term_at, base_index=5
+    ) == len(entries[:3])
+
+
+def test_a_probe_never_looks_before_the_base():
+    term_at = from_base(5, 3, 3, 4)
+
+    index = rules.next_probe_index(
+        ConflictHint(2, 2), prev_index=7, match_index=0, term_at=term_at, base_index=5
+    )
+
+    assert index <= 5  # it takes a snapshot
+
+
+def test_a_round_is_confirmed_by_a_majority():
+    assert rules.has_confirmed([7], 7)
+    assert not rules.has_confirmed([7, 6, 5], 7)
+    assert rules.has_confirmed([7, 8, 5], 7)
+    assert not rules.has_confirmed([7, 8, 6, 6], 7)

@@ -2,13 +2,18 @@
 
 import pytest
 
-from nodestate.errors import NoLeaderError, RequestError
+from nodestate.errors import JournalError, NoLeaderError, RequestError
 from nodestate.replication.configuration import (
     Configuration,
     MemberEntry,
     initial_configuration,
 )
-from nodestate.replication.frames import AppendEntries, StandNow
+from nodestate.replication.frames import (
+    AppendEntries,
+    SnapshotChunk,
+    SnapshotReply,
+    StandNow,
+)
 from tests.replication.fakes import TIMEOUTS, HandCluster
 
 
@@ -55,6 +60,26 @@ def test_a_learner_gets_the_log_and_counts_for_nothing():
     assert d.journal.last_index() == index
     assert a.match_index("D") == index
     assert a.engine.commit_index() == before
+
+
+def test_learners_are_no_majority_however_many_they_are():
+    cluster = HandCluster()
+    a = cluster.elect("A")
+    for name in "DE":
+        add_learner(cluster, a, name)
+        cluster.settle()
+    for name in "BC":
+        cluster.disconnect("A", name)
+
+    index = a.propose("with D and E")
+    for _ in range(3):
+        a.step()
+        for name in "DE":
+            cluster.deliver("A", name)
+            cluster.deliver(name, "A")
+
+    assert a.match_index("D") == a.match_index("E") == index
+    assert a.engine.commit_index() < index
 
 
 def test_a_learner_that_is_given_a_vote_counts_from_the_entry_on():
@@ -338,6 +363,18 @@ def test_only_the_leaders_own_word_makes_a_server_stand():
     assert b.engine.term() == a.engine.term()
 
 
+def test_a_learner_does_not_take_over():
+    cluster = HandCluster()
+    a = cluster.elect("A")
+    d = add_learner(cluster, a, "D")
+    cluster.settle()
+
+    d.engine.deliver("A", StandNow(a.engine.term()))
+    d.step()
+
+    assert d.engine.term() == a.engine.term()
+
+
 @pytest.mark.parametrize("name", ["A", "D", "L"])
 def test_leadership_goes_to_another_voter_only(name):
     cluster = HandCluster()
@@ -507,3 +544,67 @@ def test_after_a_snapshot_the_log_goes_on_behind_it():
     assert c.engine.commit_index() >= index
     assert [entry.index for entry in c.applied if entry.index > snapshot_index]
     assert b"\x00behind" in c.bodies()
+
+
+def chunk_of(leader, term=None):
+    return SnapshotChunk(term or leader.engine.term(), 1, 9, 1, 100, 0, b"x")
+
+
+def test_who_takes_a_snapshot_is_alive_to_its_leader():
+    """g4: stock takes a follower that installs one for dead."""
+    cluster = HandCluster()
+    a = cluster.elect("A")
+    cluster.clock.now_s += 0.5
+
+    a.engine.deliver("B", SnapshotReply(a.engine.term(), 1, 9, 1, False))
+    a.tick()
+
+    follower = a.engine.follower("B")
+    assert follower is not None
+    assert follower[1] == 0.0
+    assert a.snapshot_replies
+
+
+def test_a_leader_that_sends_a_snapshot_is_obeyed_and_an_old_one_told():
+    cluster = HandCluster()
+    a = cluster.elect("A")
+    b = cluster["B"]
+    cluster.clock.now_s += 0.9
+    b.engine.deliver("A", chunk_of(a))
+    b.step()
+    assert b.chunks
+    assert b.engine.last_contact_s() == 0.0
+
+    b.chunks.clear()
+    b.engine.deliver("C", chunk_of(a, term=a.engine.term() - 1))
+    b.step()
+    assert b.chunks == []
+    assert cluster.waiting("B", "C")[-1].term == b.engine.term()
+
+
+def test_a_snapshot_message_moves_no_index():
+    """s1: stock commits the follower's own tail with it (F2)."""
+    cluster = HandCluster()
+    a = cluster.elect("A")
+    cluster.disconnect("A", "B")
+    cluster.disconnect("A", "C")
+    a.propose("own tail")
+    a.step()
+    commit_before, last_before = a.engine.commit_index(), a.journal.last_index()
+
+    newer = SnapshotChunk(a.engine.term() + 1, 1, 99, 1, 100, 0, b"x")
+    a.engine.deliver("B", newer)
+    a.step()
+
+    assert a.engine.commit_index() == commit_before
+    assert a.journal.last_index() == last_before
+    assert b"\x00own tail" not in a.bodies()
+
+
+def test_two_leaders_in_one_term_stop_a_server_that_is_sent_a_snapshot():
+    cluster = HandCluster()
+    a = cluster.elect("A")
+    a.engine.deliver("B", chunk_of(a))
+
+    with pytest.raises(JournalError, match="as we do"):
+        a.tick()
