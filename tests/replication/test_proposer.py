@@ -11,7 +11,7 @@ from nodestate.config import ServerConfig
 from nodestate.errors import NoLeaderError, OutcomeUnknownError, RequestError
 from nodestate.fsm import machine
 from nodestate.fsm.state import State
-from nodestate.model.command import EmitNodeEvents
+from nodestate.model.command import EmitNodeEvents, RegisterNodes
 from nodestate.model.node import NodeEvent, NodeKey
 from nodestate.model.outcome import (
     KEY_REUSED,
@@ -405,16 +405,28 @@ def messages(server):
     return [event.message for event in server.replica.state().node(KEY).events]
 
 
+def secret_sha256():
+    command = registration(KEY)
+    assert isinstance(command, RegisterNodes)
+    return command.registrations[0].secret_sha256
+
+
 def line():
     return EmitNodeEvents(
         at_ns=START_NS,
         key=KEY,
-        secret_sha256=registration(KEY).registrations[0].secret_sha256,
+        secret_sha256=secret_sha256(),
         events=(NodeEvent(message="line"),),
     )
 
 
 # The rules, against a replica that does as it is told
+
+
+def envelope(body):
+    decoded = entries.decode_body(body)
+    assert isinstance(decoded, Envelope)
+    return decoded
 
 
 class ScriptedReplica:
@@ -445,7 +457,7 @@ class ScriptedReplica:
         await self.changed.wait()
 
     def origin(self, number=-1):
-        return entries.decode_body(self.submitted[number][1]).origin
+        return envelope(self.submitted[number][1]).origin
 
     def apply(self, outcome, number=-1):
         self.attempts.resolve(self.origin(number), Resolved(9, outcome))
@@ -636,7 +648,7 @@ async def test_the_callers_key_and_the_floor_are_in_the_entry(replica, proposer,
     await settle()
     await propose()
 
-    first, second = (entries.decode_body(body) for _, body in replica.submitted)
+    first, second = (envelope(body) for _, body in replica.submitted)
     assert (first.idempotency, first.floor) == (key, 1)
     assert (second.idempotency, second.floor) == (None, 2)
     replica.apply(OUTCOME)
