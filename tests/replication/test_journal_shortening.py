@@ -285,6 +285,29 @@ async def test_an_installed_snapshot_far_ahead_spares_every_segment_before_its_m
     assert (again.last_index(), again.last_term()) == (1009, 7)
 
 
+async def test_a_mark_counts_as_its_index_before_and_after_a_restart():
+    disk = MemoryDisk()
+    snapshot = LogBase(1000, 7)
+    journal = open_journal(disk)
+    async with writing(journal):
+        journal.reset_to(snapshot)
+        for term in range(7, 80):
+            journal.set_hard_state(term, "server1")
+        await flush(journal)
+        await journal.compact(1000)
+    disk.kill()
+    again = open_journal(disk, snapshot=snapshot)
+    await again.compact(1000)
+    assert disk.names()[0] == "journal-00000001.log"
+
+    await again.compact(1001)
+
+    assert disk.names()[0] != "journal-00000001.log"
+    disk.kill()
+    found = open_journal(disk, snapshot=snapshot)
+    assert (found.base_index(), found.base_term(), found.term()) == (1000, 7, 79)
+
+
 def test_a_snapshot_older_than_the_log_is_a_defect():
     journal = open_journal(MemoryDisk())
     journal.append(entries(1, 9))

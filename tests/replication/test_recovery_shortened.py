@@ -185,6 +185,34 @@ async def test_a_log_that_was_truncated_into_lost_segments_begins_where_it_can_b
     assert (empty.base_index(), empty.base_term(), empty.last_index()) == (8, 2, 8)
 
 
+async def test_a_snapshot_takes_over_from_a_log_that_ends_in_lost_segments():
+    """Also where its mark begins a segment, whose header says where that end was."""
+    numbers_used = set()
+    for vote_count in range(30, 50):
+        disk = MemoryDisk()
+        journal = open_journal(disk)
+        async with writing(journal):
+            journal.append(entries(1, 7, body=b"o" * 400))
+            journal.append(entries(8, 1, body=b"o" * 540))
+            await flush(journal)
+            journal.truncate_from(6)
+            for term in range(2, vote_count):
+                journal.set_hard_state(term, "server1")
+            await flush(journal)
+        disk.kill()
+        disk.remove_file(FIRST)
+        disk.remove_file(SECOND)
+
+        open_journal(disk, snapshot=LogBase(8, 2))
+        disk.crash(random.Random(1))
+        again = open_journal(disk, snapshot=LogBase(8, 2))
+
+        assert (again.base_index(), again.last_index(), again.last_term()) == (8, 8, 2)
+        assert again.term() == vote_count - 1
+        numbers_used.add(disk.names()[-1])
+    assert numbers_used == {THIRD, segment_name(4)}
+
+
 def test_a_journal_of_the_first_version_is_read():
     disk = old_journal()
 
