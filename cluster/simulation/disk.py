@@ -165,6 +165,10 @@ class MemoryDisk:
         """Return how much of a file was written, zeros at its end left out."""
         return len(self._contents[name].seen.rstrip(b"\0"))
 
+    def durable_names(self) -> list[str]:
+        """Return the names of the files whose naming a power cut cannot undo."""
+        return [name for name in self.names() if name not in self._replaced]
+
     def flip_bit(self, name: str, bit: int) -> None:
         """Let one bit of a file rot."""
         content = self._contents[name]

@@ -15,6 +15,7 @@ from cluster.simulation.schedule import (
     LEADING,
     SNAPSHOTTING,
     SYNCING,
+    Add,
     Break,
     Cut,
     FailDisk,
@@ -30,11 +31,15 @@ from cluster.simulation.schedule import (
     Pause,
     PowerOff,
     Read,
+    Remove,
+    SaveSnapshot,
     Schedule,
     Slow,
     SlowDisk,
     Start,
     Step,
+    Transfer,
+    Wipe,
     Write,
 )
 from cluster.simulation.workload import VERBS
@@ -44,9 +49,9 @@ SERVER_COUNTS: Final = (3, 3, 3, 5, 1)
 DOWN_MS: Final = 1200
 ALL_NODES: Final = ""
 SETTINGS: Final = {
-    "raft_heartbeat_s": 0.15,
-    "election_timeout_s_min": 0.5,
-    "election_timeout_s_max": 1.0,
+    "raft_heartbeat_s": 0.2,
+    "election_timeout_s_min": 0.6,
+    "election_timeout_s_max": 1.2,
 }
 
 
@@ -198,6 +203,32 @@ def _flip_bit(draw: _Drawing) -> None:
         draw.add(FlipBit(at_ms=draw.at_ms, server=server, place=place))
 
 
+def _wipe(draw: _Drawing) -> None:
+    if draw.fragile:
+        server = draw.rng.choice(draw.fragile)
+        draw.add(Wipe(at_ms=draw.at_ms, server=server))
+        draw.restart()
+
+
+def _transfer(draw: _Drawing) -> None:
+    to = draw.rng.choice(("", *draw.names))
+    draw.add(Transfer(at_ms=draw.at_ms, server=draw.server(), to=to))
+
+
+def _save_snapshot(draw: _Drawing) -> None:
+    draw.add(SaveSnapshot(at_ms=draw.at_ms, server=draw.server()))
+
+
+def _remove(draw: _Drawing) -> None:
+    """Only what may be damaged may leave: the others must be able to go on alone."""
+    if draw.fragile:
+        member = draw.rng.choice(draw.fragile)
+        draw.add(
+            Remove(at_ms=draw.at_ms, server=draw.server(), member=member),
+            Add(at_ms=draw.later(), server=draw.server(), member=member),
+        )
+
+
 ONE_SERVER_FAULTS: Final[tuple[Callable[[_Drawing], None], ...]] = (
     _kill,
     _kill_syncing,
@@ -209,9 +240,13 @@ ONE_SERVER_FAULTS: Final[tuple[Callable[[_Drawing], None], ...]] = (
     _slow_disk,
     _fail_disk,
     _fill_disk,
+    _save_snapshot,
 )
 FAULTS: Final = (
     *ONE_SERVER_FAULTS,
+    _wipe,
+    _transfer,
+    _remove,
     _flip_bit,
     _cut,
     _isolate,
@@ -232,6 +267,15 @@ SCENARIOS: Final[dict[str, tuple[Callable[[_Drawing], None], ...]]] = {
     ),
     "links": (_cut, _isolate, _slow, _break, _linger, _pause),
     "disks": (_slow_disk, _fail_disk, _fill_disk, _flip_bit, _kill_syncing),
+    "members": (
+        _wipe,
+        _transfer,
+        _remove,
+        _kill,
+        _kill_leading,
+        _kill_snapshotting,
+        _isolate,
+    ),
     "calm": (),
 }
 """Which kinds of faults a schedule may have, by name."""
@@ -254,7 +298,7 @@ def draw_schedule(
         delay_ms_max=rng.choice((1.0, 4.0, 20.0, 60.0)),
         sync_ms_max=rng.choice((1.0, 3.0, 15.0, 40.0)),
         clock_offset_ms_max=rng.choice((0, 0, 1000, 3_600_000)),
-        is_formed=rng.random() < 0.8,
+        chunk_bytes=rng.choice((300, 1000, 256 << 10)),
         settings={
             **SETTINGS,
             "segment_bytes": rng.choice((4096, 8192, 65536)),

@@ -19,6 +19,7 @@ from nodestate.replication.frames import (
     AppendReply,
     Message,
     RequestVote,
+    SnapshotReply,
     VoteReply,
 )
 from nodestate.replication.journal import Journal
@@ -72,7 +73,7 @@ class Judge:
         self.counts: dict[str, int] = {}
         self.applied_count = 0
         self.on_leading: Callable[[str], None] = _tell_nobody
-        self._quorum = quorum_size(len(server_ids))
+        self.has_snapshot: Callable[[str, int], bool] = _has_none
         self._log: dict[tuple[int, int], tuple[int, bytes]] = {}
         self._committed: dict[int, int] = {1: 1}
         self._commit_index = 1
@@ -114,6 +115,14 @@ class Judge:
     def count(self, what: str) -> None:
         """Take note that something worth counting happened."""
         self.counts[what] = self.counts.get(what, 0) + 1
+
+    def forget(self, server_id: str) -> None:
+        """Expect nothing any more of a server that has another data directory now."""
+        self.durable[server_id] = DurableLog()
+        self._told_terms[server_id] = 0
+        for voter, term in list(self._votes):
+            if voter == server_id:
+                del self._votes[voter, term]
 
     # One server starts
 
@@ -188,8 +197,6 @@ class Judge:
         commit_index = engine.commit_index()
         if commit_index > seen.commit_index:
             seen.commit_index = commit_index
-            if is_leader:
-                self._on_leader_commit(server_id, term, commit_index, journal)
             self._check_commit(server_id, commit_index, journal)
 
     def _on_leader(self, server_id: str, term: int, journal: Journal) -> None:
@@ -208,19 +215,34 @@ class Judge:
             )
         self.on_leading(server_id)
 
+    def watch_commits(self, server_id: str, engine: Engine, journal: Journal) -> None:
+        """Look at each commit of a leader, which may be its last deed as such."""
+        advance = engine._advance_commit  # noqa: SLF001  the judge looks inside
+
+        def watched_advance() -> None:
+            before = engine.commit_index()
+            advance()
+            if engine.commit_index() > before:
+                self._on_leader_commit(server_id, engine, journal)
+
+        instance: Any = engine
+        instance._advance_commit = watched_advance  # noqa: SLF001
+
     def _on_leader_commit(
-        self, server_id: str, term: int, commit_index: int, journal: Journal
+        self, server_id: str, engine: Engine, journal: Journal
     ) -> None:
         """Hold a leader to it that a majority has the entry, whatever the leader thinks."""
-        entry_term = journal.term_at(commit_index)
+        commit_index = engine.commit_index()
+        entry_term, term = journal.term_at(commit_index), engine.term()
+        voters = engine.configuration().voters()
         count = sum(
-            log.holds(commit_index, entry_term) for log in self.durable.values()
+            self.durable[voter].holds(commit_index, entry_term) for voter in voters
         )
-        if count < self._quorum:
+        if count < quorum_size(len(voters)):
             self.blame(
                 COMMIT,
                 f"{server_id} commits {commit_index} in term {term},"
-                f" durable on {count} of {len(self.durable)}",
+                f" durable on {count} of {len(voters)}",
             )
         first = max(self._commit_index + 1, journal.first_index())
         for index in range(first, commit_index + 1):
@@ -289,23 +311,19 @@ class Judge:
     ) -> None:
         """Hold a server to it that what it says is durable, and that it votes once."""
         match message:
-            case AppendReply():
-                if message.is_success:
-                    self._check_ack(server_id, message.match_index, journal)
-            case AppendEntries():
-                pass
-            case RequestVote():
-                if message.is_pre_vote:
-                    return
+            case AppendReply(is_success=True):
+                self._check_ack(server_id, message.match_index, journal)
+            case SnapshotReply(is_installed=True):
+                self._check_installed(server_id, message.index, journal)
+            case RequestVote(is_pre_vote=False):
                 self._check_vote(server_id, message.term, server_id)
-            case VoteReply():
-                if message.is_pre_vote:
-                    return
-                if message.is_granted:
-                    self._check_vote(server_id, message.term, peer_id)
+            case VoteReply(is_pre_vote=False, is_granted=True):
+                self._check_vote(server_id, message.term, peer_id)
             case _:
-                return
-        self._check_term(server_id, message.term)
+                pass
+        term = _told_term(message)
+        if term > self._told_terms[server_id]:
+            self._check_term(server_id, term)
 
     def _check_ack(self, server_id: str, match_index: int, journal: Journal) -> None:
         if match_index < journal.first_index():
@@ -317,6 +335,20 @@ class Judge:
         if not self.durable[server_id].holds(match_index, term):
             self.blame(
                 DURABLE, f"{server_id} acknowledges {match_index} before it is durable"
+            )
+
+    def _check_installed(self, server_id: str, index: int, journal: Journal) -> None:
+        """Demand the snapshot on disk, unless the log has all of it and knows that.
+
+        What the log has need not be durable then: it is committed without this server.
+        """
+        if _holds(journal, index, self._committed.get(index, 0)):
+            return
+        if not self.has_snapshot(server_id, index):
+            self.blame(
+                DURABLE,
+                f"{server_id} says that it has the snapshot {index}, and its disk"
+                " has none that can be read",
             )
 
     def _check_vote(self, server_id: str, term: int, candidate: str) -> None:
@@ -336,8 +368,6 @@ class Judge:
             )
 
     def _check_term(self, server_id: str, term: int) -> None:
-        if term <= self._told_terms[server_id]:
-            return
         self._told_terms[server_id] = term
         durable = self.durable[server_id]
         known = max(durable.hard_state.term, durable.terms.get(durable.last_index, 0))
@@ -357,6 +387,22 @@ class Seen:
 
 def _tell_nobody(server_id: str) -> None:
     del server_id
+
+
+def _has_none(server_id: str, index: int) -> bool:
+    del server_id, index
+    return False
+
+
+def _told_term(message: Message) -> int:
+    """Return the term that a message shows its sender to be in; 0 if it shows none."""
+    match message:
+        case AppendReply() | AppendEntries() | SnapshotReply():
+            return message.term
+        case RequestVote(is_pre_vote=False) | VoteReply(is_pre_vote=False):
+            return message.term
+        case _:
+            return 0
 
 
 def _holds(journal: Journal, index: int, term: int) -> bool:

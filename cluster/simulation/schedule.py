@@ -145,6 +145,42 @@ class FlipBit(_Step, frozen=True, kw_only=True, tag="flip_bit"):
     place: int
 
 
+class Wipe(_Step, frozen=True, kw_only=True, tag="wipe"):
+    """Stop a server and empty its directory: it comes back as one that never was."""
+
+    server: str
+
+
+# Operators
+
+
+class Transfer(_Step, frozen=True, kw_only=True, tag="transfer"):
+    """Ask a server for another leader, that one or, for "", whoever is best."""
+
+    server: str
+    to: str = ""
+
+
+class SaveSnapshot(_Step, frozen=True, kw_only=True, tag="save_snapshot"):
+    """Ask a server for a snapshot now."""
+
+    server: str
+
+
+class Remove(_Step, frozen=True, kw_only=True, tag="remove"):
+    """Ask a server to take a member out."""
+
+    server: str
+    member: str
+
+
+class Add(_Step, frozen=True, kw_only=True, tag="add"):
+    """Ask a server to take a member in."""
+
+    server: str
+    member: str
+
+
 # Clients
 
 
@@ -178,13 +214,18 @@ class Follow(_Step, frozen=True, kw_only=True, tag="follow"):
 
 ServerStep = Kill | KillWhen | Start | PowerOff | Pause | JumpClock
 LinkStep = Cut | Isolate | Slow | Break | Linger | Heal
-DiskStep = SlowDisk | FailDisk | FillDisk | FlipBit
+DiskStep = SlowDisk | FailDisk | FillDisk | FlipBit | Wipe
+OperatorStep = Transfer | SaveSnapshot | Remove | Add
 ClientStep = Write | Read | Follow
-Step = ServerStep | LinkStep | DiskStep | ClientStep
+Step = ServerStep | LinkStep | DiskStep | OperatorStep | ClientStep
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """What is played: how many servers, with which settings, and the steps in order."""
+    """What is played: how many servers, with which settings, and the steps in order.
+
+    Delays, syncs and wall clocks are drawn up to what is said here; snapshots travel in
+    pieces of `chunk_bytes`.
+    """
 
     seed: int
     server_count: int
@@ -192,7 +233,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     delay_ms_max: float = 4.0
     sync_ms_max: float = 3.0
     clock_offset_ms_max: int = 0
-    is_formed: bool = True
+    chunk_bytes: int = 256 << 10
     settings: dict[str, int | float] = {}
     steps: tuple[Step, ...] = ()
 

@@ -22,8 +22,9 @@ from cluster.simulation.surroundings import (
     UnreadMetrics,
 )
 from nodestate.config import ServerConfig, ServerEntry
+from nodestate.errors import SnapshotError
 from nodestate.fsm.state import State
-from nodestate.model.event import EvaluationCreated, Event
+from nodestate.model.event import EvaluationCreated, Event, StateRestored
 from nodestate.model.node import NodeKey
 from nodestate.replication.administration import Administration
 from nodestate.replication.configuration import ConfigurationLog
@@ -32,6 +33,7 @@ from nodestate.replication.frames import Message
 from nodestate.replication.proposer import LogProposer
 from nodestate.replication.records import Entry
 from nodestate.replication.replica import Replica
+from nodestate.replication.snapshots import SnapshotStore
 from nodestate.watch import Watch
 
 FIRST_PORT: Final = 4001
@@ -69,6 +71,8 @@ class WatchedReplica(Replica):
         peers: Any = self.peers
         peers.send = watched_send
         super()._take_part(known, applied_index=applied_index)
+        assert self.engine is not None
+        self.judge.watch_commits(self._server_id, self.engine, journal)
 
     @override
     def _tick(self, engine: Engine) -> None:
@@ -157,7 +161,7 @@ class SimulatedServer:
     def _on_applied(self, index: int, events: Sequence[Event]) -> None:
         now_s = self.process.active_s()
         for event in events:
-            if not isinstance(event, EvaluationCreated):
+            if not isinstance(event, EvaluationCreated | StateRestored):
                 self._changes.setdefault(event.key, []).append((index, now_s))
                 self._changes.setdefault(None, []).append((index, now_s))
 
@@ -216,6 +220,7 @@ class SimulatedCluster:
         self.disks = {name: MemoryDisk(delay=self.delays[name]) for name in names}
         for name, disk in self.disks.items():
             disk.on_sync = self.judge.durable[name].on_sync
+        self.judge.has_snapshot = self._has_snapshot
         self.servers: dict[str, SimulatedServer] = {}
         self.clock_offsets_ns = dict.fromkeys(names, 0)
         self.on_failure: Callable[[SimulatedServer, BaseException], None] = _keep_quiet
@@ -251,6 +256,14 @@ class SimulatedCluster:
         else:
             self.disks[name].kill()
 
+    def wipe(self, name: str) -> None:
+        """Empty the disk of a server that is down; nobody may hold it to what it told."""
+        disk = self.disks[name]
+        for file_name in disk.names():
+            disk.remove_file(file_name)
+        self.judge.forget(name)
+        disk.on_sync = self.judge.durable[name].on_sync
+
     async def stop(self) -> None:
         """Kill what still runs."""
         for name in list(self.servers):
@@ -260,6 +273,19 @@ class SimulatedCluster:
         """Return the server that is ready to lead, the latest term's if there are two."""
         ready = [s for s in self.servers.values() if s.replica.is_ready_to_lead()]
         return max(ready, key=lambda s: s.replica.status().term, default=None)
+
+    def _has_snapshot(self, name: str, index: int) -> bool:
+        """Say whether a disk has a snapshot up to `index` for good that can be loaded."""
+        disk = self.disks[name]
+        store = SnapshotStore(disk, SimulatedClock())
+        try:
+            info = store.newest()
+            if info is None or info.index < index:
+                return False
+            store.load_now(info)
+        except SnapshotError:
+            return False
+        return info.name in disk.durable_names()
 
     def errors(self) -> list[str]:
         """Return what stopped servers that are still here."""

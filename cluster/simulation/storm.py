@@ -1,7 +1,8 @@
 """One schedule played: steps as they come, then a calm, then the verdict."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +27,7 @@ from nodestate.errors import (
 from nodestate.fsm.snapshot import encode_state
 from nodestate.model.command import Command
 from nodestate.model.node import NodeKey
+from nodestate.replication import offers
 
 DEADLINE_S: Final = 1.5
 SETTLE_S_MAX: Final = 20.0
@@ -100,6 +102,10 @@ class Storm:
         match step:
             case steps.Write() | steps.Read() | steps.Follow():
                 self.workload.start(step)
+            case steps.Transfer() | steps.SaveSnapshot() | steps.Remove() | steps.Add():
+                self.workload.start(step)
+            case steps.Wipe():
+                self._wipe(step.server)
             case steps.Heal():
                 self.cluster.network.heal()
             case steps.Start():
@@ -222,6 +228,16 @@ class Storm:
                 if not is_one_way:
                     self.cluster.network.cut(other, name)
 
+    def _wipe(self, name: str) -> None:
+        if not self._judge.entries:
+            # Nobody has heard of a cluster that it may have formed alone.
+            return
+        self._judge.count("fault wipe")
+        self._drop(name)
+        self.cluster.wipe(name)
+        # Whatever was wrong with what was on it is so no more.
+        self._refused.discard(name)
+
     async def _flip_bit(self, server: SimulatedServer, place: int) -> None:
         """Let a bit rot; the judge compares what the server then has with what it had."""
         name = server.server_id
@@ -287,12 +303,28 @@ class Storm:
         if not await self._comes_true(lambda: self.cluster.leader() is not None):
             self._judge.blame(PROGRESS, "no leader after healing")
             return
+        await self._become_level()
         await self._write_everywhere()
+        await self._become_level()
+
+    async def _become_level(self) -> None:
         if not await self._comes_true(self._is_level):
-            self._judge.blame(PROGRESS, "the replicas do not agree on what is applied")
+            self._judge.blame(PROGRESS, "a member does not catch up")
+
+    def _members(self) -> list[str]:
+        """Return who has to be able to go on: those that are up and not removed."""
+        leader = self.cluster.leader()
+        assert leader is not None
+        engine = leader.replica.engine
+        assert engine is not None
+        return [
+            name
+            for name in engine.configuration().ids()
+            if name in self.cluster.servers
+        ]
 
     async def _write_everywhere(self) -> None:
-        names = sorted(self.cluster.servers)
+        names = self._members()
         writes = []
         for number, name in enumerate(names):
             step = steps.Write(
@@ -320,7 +352,9 @@ class Storm:
         return True
 
     def _is_level(self) -> bool:
-        replicas = [server.replica for server in self.cluster.servers.values()]
+        if self.cluster.leader() is None:
+            return False
+        replicas = [self.cluster.servers[name].replica for name in self._members()]
         indexes = {replica.applied_index() for replica in replicas}
         return len(indexes) == 1 and all(one.is_caught_up() for one in replicas)
 
@@ -366,7 +400,20 @@ def _name(step: Step) -> str:
 
 def play(schedule: Schedule, trace: Trace | None = None) -> Verdict:
     """Play a schedule in virtual time; every message and entry goes into `trace`."""
-    return loop.run(_play(schedule, trace))
+    with _chunks_of(schedule.chunk_bytes):
+        return loop.run(_play(schedule, trace))
+
+
+@contextmanager
+def _chunks_of(byte_count: int) -> Iterator[None]:
+    """Send snapshots in pieces that are small enough for there to be several."""
+    module: Any = offers
+    usual = module.CHUNK_BYTES_MAX
+    module.CHUNK_BYTES_MAX = byte_count
+    try:
+        yield
+    finally:
+        module.CHUNK_BYTES_MAX = usual
 
 
 async def _play(schedule: Schedule, trace: Trace | None) -> Verdict:

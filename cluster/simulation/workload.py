@@ -13,11 +13,28 @@ from cluster.simulation.checkers import table_index
 from cluster.simulation.history import Call, History, Status, Watched
 from cluster.simulation.judge import ENDINGS, OP, WATCHERS
 from cluster.simulation.loop import Process
-from cluster.simulation.schedule import FOLLOWER, LEADER, Follow, Read, Write
+from cluster.simulation.schedule import (
+    FOLLOWER,
+    LEADER,
+    Add,
+    ClientStep,
+    Follow,
+    OperatorStep,
+    Read,
+    Remove,
+    SaveSnapshot,
+    Transfer,
+    Write,
+)
 from cluster.simulation.servers import SimulatedCluster, SimulatedServer
 from nodestate.api import blocking
 from nodestate.api.parameters import ReadOptions
-from nodestate.errors import NoLeaderError, OutcomeUnknownError
+from nodestate.errors import (
+    JournalError,
+    NoLeaderError,
+    OutcomeUnknownError,
+    RequestError,
+)
 from nodestate.fsm.state import NODES, State
 from nodestate.model.command import (
     Command,
@@ -38,6 +55,7 @@ from nodestate.model.node import (
 )
 from nodestate.model.outcome import Outcome
 from nodestate.model.request import IdempotencyKey
+from nodestate.ports import ServerAddress
 from nodestate.watch import record_key, table_key
 
 T = TypeVar("T")
@@ -60,9 +78,11 @@ class Workload:
         self._tasks: list[asyncio.Task[None]] = []
         self._is_over = False
 
-    def start(self, step: Write | Read | Follow) -> None:
-        """Let a client do it, whatever comes of it."""
+    def start(self, step: ClientStep | OperatorStep) -> None:
+        """Let a client or an operator do it, whatever comes of it."""
         match step:
+            case Transfer() | SaveSnapshot() | Remove() | Add():
+                self._begin(self._administer(step))
             case Write():
                 self._begin(self._write(step))
             case Read():
@@ -208,6 +228,38 @@ class Workload:
                 f" {step.node or 'any node'} behind {asked}",
             )
 
+    # Operators
+
+    async def _administer(self, step: OperatorStep) -> None:
+        server = self.find(step.server)
+        if server is None:
+            return
+        kind = str(step.__struct_config__.tag)
+        call = self._call(0, kind, "", server, is_recorded=False)
+        errand = self._errand(step, server)
+        try:
+            await self._ask(call, server, errand)
+        except (NoLeaderError, OutcomeUnknownError, RequestError, JournalError):
+            self._judge.count(f"{kind} in vain")
+        else:
+            self._judge.count(f"{kind} done")
+
+    def _errand(
+        self, step: OperatorStep, server: SimulatedServer
+    ) -> Coroutine[Any, Any, object]:
+        admin, deadline_s = server.administration, self._deadline_s
+        match step:
+            case Transfer():
+                return admin.transfer_leadership(step.to or None, deadline_s=deadline_s)
+            case SaveSnapshot():
+                return admin.save_snapshot(deadline_s=deadline_s)
+            case Remove():
+                return admin.remove_server(step.member, deadline_s=deadline_s)
+            case Add():
+                config = self._cluster.configs[step.member]
+                address = ServerAddress(step.member, config.peer, config.http)
+                return admin.add_server(address, deadline_s=deadline_s)
+
     # All of them
 
     def find(self, name: str) -> SimulatedServer | None:
@@ -219,7 +271,15 @@ class Workload:
             return next((s for s in running if not s.replica.status().is_leader), None)
         return next((s for s in running if s.server_id == name), None)
 
-    def _call(self, op: int, verb: str, node: str, server: SimulatedServer) -> Call:
+    def _call(
+        self,
+        op: int,
+        verb: str,
+        node: str,
+        server: SimulatedServer,
+        *,
+        is_recorded: bool = True,
+    ) -> Call:
         call = Call(
             op=f"{OP}{op}",
             verb=verb,
@@ -227,7 +287,8 @@ class Workload:
             server=server.server_id,
             called_at=self._now(),
         )
-        self.history.calls.append(call)
+        if is_recorded:
+            self.history.calls.append(call)
         return call
 
     def _now(self) -> int:
