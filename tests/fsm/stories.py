@@ -29,7 +29,7 @@ from nodestate.model.command import (
     SetEligibility,
     UpdateNodeStatus,
 )
-from nodestate.model.event import EvaluationCreated, Event
+from nodestate.model.event import EvaluationCreated, Event, StateRestored
 from nodestate.model.job import Job, JobType
 from nodestate.model.node import DrainStrategy, Node, NodeEvent, NodeKey, NodeStatus
 from nodestate.model.outcome import Refused
@@ -167,6 +167,8 @@ def event_name(event: Event) -> str:
     tag = event.__struct_config__.tag
     if isinstance(event, EvaluationCreated):
         return f"{tag} {event.evaluation.job_id}"
+    if isinstance(event, StateRestored):
+        return f"{tag} {event.restore_id}"
     return f"{tag} {name_of(event.key)}"
 
 

@@ -19,6 +19,7 @@ from nodestate.model.event import (
     NodePurged,
     NodeRegistered,
     NodeStatusUpdated,
+    StateRestored,
 )
 from nodestate.model.node import NodeStatus
 from nodestate.model.outcome import (
@@ -128,6 +129,7 @@ def test_the_keys_are_those_of_tables_and_records_written(name):
         if isinstance(event, EvaluationCreated):
             expected |= {("evaluations",): None, ("evaluations", event.evaluation.id): None}  # fmt: skip
         else:
+            assert not isinstance(event, StateRestored)
             expected |= {("nodes",): None, ("nodes", event.key): None}
     assert applied.keys == tuple(expected)
 
