@@ -251,7 +251,9 @@ class Replica:
         before, self._last_view = self._last_view, view
         if view == before:
             return
-        if not engine.is_leader():
+        if engine.is_leader():
+            self.snapshots.on_elected()
+        else:
             self.snapshots.on_deposed()
         if before is None or before[2] != status.leader_id:
             self._leader_changes.add()

@@ -110,6 +110,10 @@ class Snapshotting:
         """Begin to write a snapshot if it is time."""
         self._compactor.start_if_due()
 
+    def on_elected(self) -> None:
+        """Receive no more: nobody sends to a leader."""
+        self._receiver.abandon()
+
     def on_deposed(self) -> None:
         """Send no more: another leads, or nobody."""
         self._sender.stop()
