@@ -28,6 +28,7 @@ from nodestate.replication.disk import SystemDisk
 from nodestate.replication.network import SystemNetwork
 from nodestate.replication.proposer import LogProposer
 from nodestate.replication.replica import Replica
+from nodestate.replication.uploads import DiskUpload
 from nodestate.tls import PeerTls
 from nodestate.watch import Watch
 
@@ -117,6 +118,7 @@ class Server:
                 leader_calls=self.replica,
                 admin=self._administration,
                 is_in_dispute=self.replica.is_in_dispute,
+                receive_snapshot=lambda: DiskUpload(self._disk),
                 watch=self._watch,
                 clock=clock,
                 ids=ids,
@@ -221,7 +223,10 @@ async def _serve_until_signalled(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     reload = asyncio.Event()
-    if config.has_peer_tls or config.has_http_tls:
+    # Without TLS there is nothing to read again, but it is no reason to end either,
+    # unless the terminal has gone in which somebody tried things.
+    has_tls = config.has_peer_tls or config.has_http_tls
+    if has_tls or not (sys.stdin and sys.stdin.isatty()):
         loop.add_signal_handler(signal.SIGHUP, reload.set)
     scheme = "https" if config.has_http_tls else "http"
     await serve(

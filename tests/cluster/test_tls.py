@@ -214,6 +214,15 @@ async def test_a_certificate_that_cannot_be_used_leaves_the_old_one(
         assert "PRIVATE" not in process.log_text()
 
 
+async def test_a_reload_without_anything_to_reload_ends_no_server(
+    make_cluster: MakeCluster,
+) -> None:
+    async with make_cluster(count=1) as cluster:
+        await reload_all(cluster)
+
+        assert await cluster.is_serving(cluster.servers[0])
+
+
 async def test_a_cluster_with_tls_leaves_strangers_outside(
     make_cluster: MakeCluster, tmp_path: Path
 ) -> None:

@@ -374,6 +374,7 @@ async def test_a_server_that_is_the_one_in_its_certificate_is_heard(lone, networ
     "said",
     [
         [b"GET / HTTP/1.1\r\n\r\n"],
+        [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64)],  # TLS
         [b"\x80\x02csystem\n"],
         [encode_frame(vote(1))],
         [encode_frame(Refusal("x"))],
