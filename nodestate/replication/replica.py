@@ -236,14 +236,15 @@ class Replica:
         if engine.applied_index() > applied_before:
             self._tell_applied(engine)
             self.snapshots.write_if_due()
+        if not self._is_caught_up:
+            # A server that went on from a snapshot may have nothing left to apply.
+            self._is_caught_up = engine.is_caught_up()
         self._note_changes(engine)
 
     def _tell_applied(self, engine: Engine) -> None:
         self._watch.wake(self._touched)
         self._touched.clear()
         self._applied_waiters.wake(engine.applied_index())
-        if not self._is_caught_up:
-            self._is_caught_up = engine.is_caught_up()
 
     def _note_changes(self, engine: Engine) -> None:
         status = self.status()
