@@ -22,7 +22,6 @@ import structlog
 from cluster.simulation import storm
 from cluster.simulation.draw import SCENARIOS, draw_schedule
 from cluster.simulation.judge import Trace, Violation
-from cluster.simulation.loop import SimulationError
 from cluster.simulation.schedule import (
     Schedule,
     describe,
@@ -176,8 +175,8 @@ def play_one(schedule: Schedule, trace: Trace | None = None) -> Verdict:
     """Play a schedule; one that cannot be played to its end has failed, too."""
     try:
         return storm.play(schedule, trace)
-    except SimulationError as error:
-        violation = Violation("the simulation ends", str(error))
+    except Exception as error:  # noqa: BLE001  what stops a simulation is a finding
+        violation = Violation("the simulation ends", repr(error))
         return Verdict(schedule.seed, (violation,), {}, 0, 0)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from cluster.simulation.checkers import table_index
 from cluster.simulation.history import Call, History, Status, Watched
-from cluster.simulation.judge import ENDINGS, OP, WATCHERS
+from cluster.simulation.judge import ENDINGS, NO_SURPRISE, OP, WATCHERS
 from cluster.simulation.loop import Process
 from cluster.simulation.schedule import (
     FOLLOWER,
@@ -29,12 +29,7 @@ from cluster.simulation.schedule import (
 from cluster.simulation.servers import SimulatedCluster, SimulatedServer
 from nodestate.api import blocking
 from nodestate.api.parameters import ReadOptions
-from nodestate.errors import (
-    JournalError,
-    NoLeaderError,
-    OutcomeUnknownError,
-    RequestError,
-)
+from nodestate.errors import NodestateError, NoLeaderError, OutcomeUnknownError
 from nodestate.fsm.state import NODES, State
 from nodestate.model.command import (
     Command,
@@ -93,7 +88,14 @@ class Workload:
     def _begin(self, coroutine: Coroutine[Any, Any, None]) -> None:
         loop = self._cluster.loop
         context = self._cluster.context.copy()
-        self._tasks.append(loop.create_task(coroutine, context=context))
+        guarded = self._guard(coroutine)
+        self._tasks.append(loop.create_task(guarded, context=context))
+
+    async def _guard(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            await coroutine
+        except Exception as error:  # noqa: BLE001  it is judged
+            self._judge.blame(NO_SURPRISE, f"a client was told {error!r}")
 
     async def finish(self) -> None:
         """Return when every call has ended; followers give up."""
@@ -239,7 +241,7 @@ class Workload:
         errand = self._errand(step, server)
         try:
             await self._ask(call, server, errand)
-        except (NoLeaderError, OutcomeUnknownError, RequestError, JournalError):
+        except NodestateError:
             self._judge.count(f"{kind} in vain")
         else:
             self._judge.count(f"{kind} done")
