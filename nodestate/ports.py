@@ -1,6 +1,6 @@
 """The protocols that rooms meet at; `server.py` hands each room what implements them."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
@@ -118,6 +118,38 @@ class ClusterAdmin(Protocol):
         self, snapshot: SavedSnapshot, offset: int, length: int
     ) -> bytes:
         """Return a piece of its file."""
+
+
+class UploadedSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot that was sent here: which entry it ended with, where it came from.
+
+    `byte_count` and `sha256` are those of the pieces of its state.
+    """
+
+    index: int
+    term: int
+    byte_count: int
+    sha256: bytes
+
+
+class SnapshotUpload(Protocol):
+    """A snapshot file on its way here, kept out of sight until all of it was checked.
+
+    Raises `RequestError` if it is none, and `SnapshotError` if it cannot be kept; after
+    either only `close` is left.
+    """
+
+    async def add(self, data: bytes) -> None:
+        """Take what comes next of the file, in slices of any size."""
+
+    async def finish(self) -> UploadedSnapshot:
+        """Return what it is, now that all of it is here and fits together."""
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the pieces of its state in order, after `finish`."""
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 class Leadership(Protocol):

@@ -10,7 +10,8 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -25,7 +26,8 @@ from nodestate.model.encoding import from_json_value
 from nodestate.model.timestamp import Timestamp
 
 BODY_S_MAX: Final = 10.0
-"""How long a body may take to arrive."""
+"""How long a body may take to arrive, or the next piece of one that is not held whole."""
+BODY_LENGTH: Final = "the length of the body in bytes"
 INTEGER_MAX: Final = (1 << 63) - 1
 INTEGER_MIN: Final = -(1 << 63)
 DIGITS_MAX: Final = 20
@@ -57,29 +59,57 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 async def read_body(request: web.BaseRequest, *, setting: str, limit: int) -> bytes:
     """Return the whole body; refuse one that is encoded, too large or too slow."""
-    headers = request.headers
-    encoding = headers.get("Content-Encoding", "identity")
-    if encoding.strip().lower() not in {"", "identity"}:
-        text = "Content-Encoding of a request must be identity"
-        raise ProblemError(Problem(415, text, closes=True))
-    if (request.content_length or 0) > limit:
-        raise too_large("the length of the body in bytes", setting, limit)
-    try:
+    _check_head(request, setting, limit)
+    with _naming_faults():
         if request.content.is_eof():
             # All of it is here, as is usual: one step without a task switch.
             body = request.content.read_nowait()
         else:
             _say_continue(request)
             body = await _read_slowly(request.content, limit)
+    if len(body) > limit:
+        raise too_large(BODY_LENGTH, setting, limit)
+    return body
+
+
+async def read_pieces(
+    request: web.BaseRequest, *, setting: str, limit: int
+) -> AsyncIterator[bytes]:
+    """Yield a body that is not held whole, as it arrives; refuse the same."""
+    _check_head(request, setting, limit)
+    _say_continue(request)
+    byte_count = 0
+    while not request.content.at_eof():
+        with _naming_faults():
+            async with asyncio.timeout(BODY_S_MAX):
+                piece = await request.content.readany()
+        byte_count += len(piece)
+        if byte_count > limit:
+            raise too_large(BODY_LENGTH, setting, limit)
+        if piece:
+            yield piece
+
+
+def _check_head(request: web.BaseRequest, setting: str, limit: int) -> None:
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding.strip().lower() not in {"", "identity"}:
+        text = "Content-Encoding of a request must be identity"
+        raise ProblemError(Problem(415, text, closes=True))
+    if (request.content_length or 0) > limit:
+        raise too_large(BODY_LENGTH, setting, limit)
+
+
+@contextmanager
+def _naming_faults() -> Iterator[None]:
+    """Say what is wrong with a body that does not come, or not as HTTP has it."""
+    try:
+        yield
     except TimeoutError:
         text = f"the body did not arrive within {BODY_S_MAX:.0f} s"
         raise ProblemError(Problem(408, text, closes=True)) from None
     except (web.RequestPayloadError, HttpProcessingError):
         text = "the body's transfer encoding is malformed"
         raise ProblemError(Problem(400, text, closes=True)) from None
-    if len(body) > limit:
-        raise too_large("the length of the body in bytes", setting, limit)
-    return body
 
 
 def _say_continue(request: web.BaseRequest) -> None:

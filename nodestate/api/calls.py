@@ -28,6 +28,7 @@ from nodestate.ports import (
     LeaderCalls,
     Leadership,
     Proposer,
+    SnapshotUpload,
     StateView,
 )
 from nodestate.telemetry import MetricsRegistry
@@ -45,7 +46,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 class Dependencies(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that this room uses; `server.py` puts it together.
 
-    `is_in_dispute` says whether no majority of servers has the same state.
+    `is_in_dispute` says whether no majority of servers has the same state;
+    `receive_snapshot` begins one that a client sends.
     """
 
     config: ServerConfig
@@ -55,6 +57,7 @@ class Dependencies(msgspec.Struct, frozen=True, kw_only=True):
     leader_calls: LeaderCalls
     admin: ClusterAdmin
     is_in_dispute: Callable[[], bool]
+    receive_snapshot: Callable[[], SnapshotUpload]
     watch: Watch
     clock: Clock
     ids: IdSource
@@ -73,6 +76,7 @@ class Services:
         self.leader_calls = dependencies.leader_calls
         self.admin = dependencies.admin
         self.is_in_dispute = dependencies.is_in_dispute
+        self.receive_snapshot = dependencies.receive_snapshot
         self.watch = dependencies.watch
         self.clock = dependencies.clock
         self.ids = dependencies.ids
@@ -84,6 +88,7 @@ class Services:
         self.waiting_count = 0
         self.writing_count = 0
         self.snapshot_count = 0
+        self.restore_count = 0
         self.is_stopping = False
 
     def stop(self) -> None:
@@ -168,6 +173,10 @@ class Call:
         )
         return self._content
 
+    def stand_for(self, digest: bytes) -> None:
+        """Take this for the body, which is not held, where requests are told apart."""
+        self._content = digest
+
     async def decoded(self, kind: type[T]) -> T:
         """Return the body as a shape."""
         return bodies.decode_body(await self.body(), kind)
@@ -202,6 +211,10 @@ class Call:
         """Return how long the request may still take; never nothing."""
         elapsed_s = self.services.clock.monotonic_s() - self.started_at_s
         return max(self.services.config.propose_timeout_s - elapsed_s, DEADLINE_S_MIN)
+
+    def restart_clock(self) -> None:
+        """Give what follows as much time as a request of its own has."""
+        self.started_at_s = self.services.clock.monotonic_s()
 
     def is_out_of_time(self) -> bool:
         """Say whether a request that needs the leader has waited long enough."""

@@ -5,7 +5,15 @@ from typing import Final
 
 import msgspec
 
-from nodestate.api import agent, allocations, metrics, nodes, operator, status
+from nodestate.api import (
+    agent,
+    allocations,
+    metrics,
+    nodes,
+    operator,
+    restores,
+    status,
+)
 from nodestate.api.calls import Call
 from nodestate.api.replies import Reply
 
@@ -116,6 +124,13 @@ ROUTES: Final = (
         "operator.save_snapshot",
         operator.save_snapshot,
         OPERATOR_SNAPSHOT_SAVE,
+    ),
+    Route(
+        WRITES,
+        "/v1/operator/snapshot",
+        "operator.restore_snapshot",
+        restores.restore_snapshot,
+        MANAGEMENT,
     ),
     Route(READS, "/v1/metrics", "metrics", metrics.read_metrics, OPEN),
 )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
+from cluster.simulation.disk import MemoryDisk
 from nodestate.api.app import Dependencies, build_server
 from nodestate.api.connections import ConnectionServer
 from nodestate.config import ServerConfig
@@ -25,6 +26,7 @@ from nodestate.model.question import (
     StartTimers,
     TimersAnswer,
 )
+from nodestate.replication.uploads import DiskUpload
 from nodestate.telemetry import MetricsRegistry
 from tests.fakes import (
     FakeAdmin,
@@ -116,6 +118,7 @@ class Api:
     proposer: FakeProposer
     leader_calls: FakeLeaderCalls
     admin: FakeAdmin
+    disk: MemoryDisk
     clock: CountingClock
     ids: SequentialIds
     metrics: MetricsRegistry
@@ -229,7 +232,7 @@ async def running_api(**settings: Any) -> AsyncIterator[Api]:
     """Serve over the fakes on a free port, as the leader, from an empty state."""
     replica, leadership = FakeReplica(), FakeLeadership()
     proposer, leader_calls = FakeProposer(replica, leadership), FakeLeaderCalls()
-    admin = FakeAdmin(replica, leadership)
+    admin, disk = FakeAdmin(replica, leadership), MemoryDisk()
     clock, ids, metrics = CountingClock(), SequentialIds(), MetricsRegistry()
     logs: list[Mapping[str, Any]] = []
     server = build_server(
@@ -241,6 +244,7 @@ async def running_api(**settings: Any) -> AsyncIterator[Api]:
             leader_calls=leader_calls,
             admin=admin,
             is_in_dispute=lambda: admin.in_dispute,
+            receive_snapshot=lambda: DiskUpload(disk),
             watch=replica.watch,
             clock=clock,
             ids=ids,
@@ -257,6 +261,7 @@ async def running_api(**settings: Any) -> AsyncIterator[Api]:
         proposer,
         leader_calls,
         admin,
+        disk,
         clock,
         ids,
         metrics,
