@@ -68,7 +68,7 @@ from nodestate.replication.peers import Peers
 from nodestate.replication.questions import SERVICES, Questions
 from nodestate.replication.reads import Reads
 from nodestate.replication.records import Entry, LogBase
-from nodestate.replication.snapshots import SnapshotInfo, SnapshotStore
+from nodestate.replication.snapshots import SnapshotInfo, SnapshotStore, release
 from nodestate.replication.snapshotting import Snapshotting, Subject
 from nodestate.replication.surroundings import Surroundings, Timeouts
 from nodestate.replication.waiters import AppliedWaiters, ChangeWaiters
@@ -317,7 +317,10 @@ class Replica:
     def _adopt(self, state: State, index: int) -> None:
         """Serve a state that came as a snapshot: much of the log was skipped here."""
         assert self.engine is not None
+        # A read may be under way over the old one: what is let go of is a copy.
+        old = self._state.shallow_copy()
         self._state = state
+        self._spawner.spawn(release(old, self._clock), name="release old state")
         self._status = None
         self.attempts.on_installed(index, self._find_remembered)
         self._touched.clear()
