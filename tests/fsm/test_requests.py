@@ -15,6 +15,7 @@ from nodestate.model.outcome import (
     KEY_REUSED,
     STALE_REQUEST,
     Accepted,
+    Outcome,
     RefusalCode,
     Refused,
 )
@@ -441,7 +442,7 @@ def test_repeats_anywhere_leave_the_state_as_it_is_without_them(log, repeats):
             with_repeats.insert(position, (log[what % len(log)], True))
     state, other = worked_state(), worked_state()
 
-    first_outcomes = {}
+    first_outcomes: dict[Origin, Outcome] = {}
     for index, ((asked, command), is_again) in enumerate(with_repeats, FIRST_INDEX):
         applied = machine.apply(state, index, command, asked)
         if is_again:
