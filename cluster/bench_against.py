@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from cluster.bench_cluster import (
     BenchCluster,
     Sizes,
@@ -63,11 +65,11 @@ def _compare(path: Path, *, is_quick: bool) -> Iterator[Figure]:
             register_in_batches(cluster.leader, range(nodes))
         shares = itertools.count()
         for clients in CLIENTS:
-            loads = _take_turns(sides, rounds, _Flips(clients, seconds, shares))
+            turns = _take_turns(sides, rounds, _Flips(clients, seconds, shares))
             title = f"eligibility writes, {clients_text(clients)}"
-            yield from figures_of(f"eligibility_writes_{clients}", title, loads)
-        loads = _take_turns(sides, rounds, _Registrations(nodes))
-        yield from figures_of("registrations_64", "registrations, 64 clients", loads)
+            yield from figures_of(f"eligibility_writes_{clients}", title, turns)
+        turns = _take_turns(sides, rounds, _Registrations(nodes))
+        yield from figures_of("registrations_64", "registrations, 64 clients", turns)
 
 
 class _Flips:
@@ -117,54 +119,85 @@ class _Registrations:
         return run_client(plan)
 
 
+class Turn(msgspec.Struct, frozen=True):
+    """One load on one side, and the processor time that all servers took for it."""
+
+    load: LoadFigures
+    cpu_s: float
+
+    @property
+    def cpu_ms_each(self) -> float:
+        """Return the processor time of one write on all servers."""
+        return self.cpu_s * 1e3 / max(1, self.load.answers - self.load.refused)
+
+
 def _take_turns(
     sides: dict[str, BenchCluster], rounds: int, load: _Flips | _Registrations
-) -> dict[str, list[LoadFigures]]:
-    loads: dict[str, list[LoadFigures]] = {side: [] for side in sides}
+) -> dict[str, list[Turn]]:
+    turns: dict[str, list[Turn]] = {side: [] for side in sides}
     for count in range(rounds):
         load.next_round()
         order = list(sides)[:: 1 if count % 2 == 0 else -1]
         for side in order:
             # An election since the last load moves it to the new leader.
             sides[side].find_leader()
-            loads[side].append(load.run(sides[side]))
-    return loads
+            before_s = sides[side].cpu_s()
+            figures = load.run(sides[side])
+            turns[side].append(Turn(figures, sides[side].cpu_s() - before_s))
+    return turns
 
 
-def figures_of(
-    name: str, title: str, loads: dict[str, list[LoadFigures]]
-) -> Iterator[Figure]:
-    """Yield both sides' medians, their ratio, and failures if there were any."""
-    rates = {
-        side: statistics.median(load.per_second for load in runs)
-        for side, runs in loads.items()
-    }
-    for side, runs in loads.items():
-        yield Figure(
-            name=f"{name}_{side}",
-            title=title,
-            value=rates[side],
-            unit="/s",
-            where=side,
-            p50_ms=statistics.median(load.p50_ms for load in runs),
-            p99_ms=statistics.median(load.p99_ms for load in runs),
-        )
-        failed = sum(load.refused + load.broken for load in runs)
-        if failed:
+def figures_of(name: str, title: str, turns: dict[str, list[Turn]]) -> Iterator[Figure]:
+    """Yield both sides' medians and their ratios, and failures if there were any.
+
+    Processor time says the same as the rate where that is what a write waits for, and
+    does not mind what else the machine does.
+    """
+    for side in (THIS, OTHER):
+        yield from _side_figures(f"{name}_{side}", title, turns[side], side)
+    pairs = list(zip(turns[THIS], turns[OTHER], strict=True))
+    rates = [a.load.per_second / b.load.per_second for a, b in pairs]
+    costs = [a.cpu_ms_each / b.cpu_ms_each for a, b in pairs if b.cpu_s]
+    for what, title_end, ratios in (
+        ("ratio", "this by the other", rates),
+        ("cpu_ratio", "processor time, this by the other", costs),
+    ):
+        if ratios:
             yield Figure(
-                name=f"{name}_{side}_failed",
-                title=f"{title}: failed",
-                value=failed,
-                unit="",
-                where=side,
+                name=f"{name}_{what}",
+                title=f"{title}: {title_end}",
+                value=statistics.median(ratios),
+                unit="x",
+                where="both",
             )
+
+
+def _side_figures(
+    name: str, title: str, turns: Sequence[Turn], side: str
+) -> Iterator[Figure]:
+    loads = [turn.load for turn in turns]
     yield Figure(
-        name=f"{name}_ratio",
-        title=f"{title}: this by the other",
-        value=statistics.median(
-            this.per_second / other.per_second
-            for this, other in zip(loads[THIS], loads[OTHER], strict=True)
-        ),
-        unit="x",
-        where="both",
+        name=name,
+        title=title,
+        value=statistics.median(load.per_second for load in loads),
+        unit="/s",
+        where=side,
+        p50_ms=statistics.median(load.p50_ms for load in loads),
+        p99_ms=statistics.median(load.p99_ms for load in loads),
     )
+    yield Figure(
+        name=f"{name}_cpu",
+        title=f"{title}: processor time each, on all servers",
+        value=statistics.median(turn.cpu_ms_each for turn in turns),
+        unit="ms",
+        where=side,
+    )
+    failed = sum(load.refused + load.broken for load in loads)
+    if failed:
+        yield Figure(
+            name=f"{name}_failed",
+            title=f"{title}: failed",
+            value=failed,
+            unit="",
+            where=side,
+        )

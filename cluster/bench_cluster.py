@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from cluster.fleet import make_fleet, node_id
+from cluster.growth import PROC
 from cluster.load import (
     LoadFigures,
     LoadPlan,
@@ -100,6 +101,10 @@ class BenchCluster:
         yield "leader", self.leader
         yield "follower", self.follower
 
+    def cpu_s(self) -> float:
+        """Return how much processor time the servers have used together since start."""
+        return sum(_cpu_s(process.pid) for process in self.processes)
+
     def role(self, files: ServerFiles) -> str:
         """Say what a server is, by who led when that was last looked at."""
         return "leader" if files.name == self.leader.name else "follower"
@@ -127,6 +132,14 @@ def laid_out_cluster(
             raise
         finally:
             stop_all(processes)
+
+
+def _cpu_s(pid: int) -> float:
+    text = (PROC / str(pid) / "stat").read_text(encoding="ascii")
+    # The name before the last bracket may hold anything; user and system time are the
+    # 14th and 15th fields in all.
+    user, system = text.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def get(files: ServerFiles, path: str) -> tuple[bytes, int]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.__main__ import main
-from cluster.bench_against import OTHER, THIS, figures_of as compared
+from cluster.bench_against import OTHER, THIS, Turn, figures_of as compared
 from cluster.bench_cluster import (
     BenchCluster,
     Sizes,
@@ -42,22 +42,27 @@ def values(figures: Any) -> dict[tuple[str, str], float]:
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios():
-    loads = {
-        THIS: [load(100), load(50), load(90)],
-        OTHER: [load(100), load(100), load(30)],
+    turns = {
+        THIS: [Turn(load(100), 0.2), Turn(load(50), 0.1), Turn(load(90), 0.18)],
+        OTHER: [Turn(load(100), 0.1), Turn(load(100), 0.1), Turn(load(30), 0.06)],
     }
 
-    found = values(compared("writes", "writes", loads))
+    found = values(compared("writes", "writes", turns))
 
     assert found["writes_this", THIS] == 90
     assert found["writes_against", OTHER] == 100
     assert found["writes_ratio", "both"] == 1.0
+    assert found["writes_this_cpu", THIS] == pytest.approx(2.0)
+    assert found["writes_cpu_ratio", "both"] == pytest.approx(2.0)
 
 
 def test_failures_of_either_side_are_told():
-    loads = {THIS: [load(100, refused=3)], OTHER: [load(100)]}
+    turns = {
+        THIS: [Turn(load(100, refused=3), 0.1)],
+        OTHER: [Turn(load(100), 0.1)],
+    }
 
-    found = values(compared("writes", "writes", loads))
+    found = values(compared("writes", "writes", turns))
 
     assert found["writes_this_failed", THIS] == 3
     assert ("writes_against_failed", OTHER) not in found
