@@ -11,8 +11,9 @@ import hashlib
 import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, BinaryIO, Final, Generic, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
@@ -51,6 +52,7 @@ REQUEST_TIMEOUT_S: Final = 10.0
 
 STREAM_IDLE_S: Final = 120.0
 """How long a snapshot may be under way without a byte; making one takes a while."""
+RESTORE_S_MAX: Final = 3600.0
 
 BLOCKING_WAIT_S_DEFAULT: Final = 300.0
 CONNECTIONS_MAX: Final = 100
@@ -323,6 +325,32 @@ class Client:
             sha256=sha256.hexdigest(),
         )
 
+    async def restore_snapshot(
+        self, path: Path, *, force: bool = False, idempotency_key: str = ""
+    ) -> int:
+        """Put a snapshot in place of all that there is; return the index of that.
+
+        With `force` a restore that was begun by another and not ended is given up. The
+        file is read twice, once for its digest; `OSError` if it cannot be.
+        """
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").digest()
+            file.seek(0)
+            headers = {"Digest": _digest_header(sha256)}
+            if idempotency_key:
+                headers["Idempotency-Key"] = idempotency_key
+            reply = await self._send(
+                "POST",
+                _SNAPSHOT,
+                {"force": "true"} if force else {},
+                body=file,
+                headers=headers,
+                timeout_s=RESTORE_S_MAX,
+            )
+        if reply.status != 200:
+            raise _error(reply)
+        return int(reply.headers.get("X-Nomad-Index", "0"))
+
     async def agent(self) -> dict[str, Any]:
         """Return what the server says about itself: `config`, `member`, `stats`."""
         return (await self._read("/v1/agent/self", dict[str, Any], NOW)).value
@@ -388,7 +416,7 @@ class Client:
         path: str,
         parameters: Mapping[str, str],
         *,
-        body: bytes | None = None,
+        body: bytes | BinaryIO | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> _Reply:

@@ -31,6 +31,14 @@ class Asked(msgspec.Struct, frozen=True):
     body: Any
 
 
+def _as_sent(raw: bytes) -> Any:
+    """Return a body as JSON, as bytes if it is none, or `None` if there is none."""
+    try:
+        return msgspec.json.decode(raw) if raw else None
+    except msgspec.DecodeError:
+        return raw
+
+
 class ScriptedServer:
     """Answers each path with what it was told, in order; the last answer stays."""
 
@@ -63,7 +71,7 @@ class ScriptedServer:
                 request.path,
                 dict(request.query),
                 dict(request.headers),
-                msgspec.json.decode(raw) if raw else None,
+                _as_sent(raw),
             )
         )
         script = self._script.get(request.path)

@@ -400,3 +400,36 @@ async def test_tls_with_a_server_that_has_none_is_an_error_in_words(scripted):
     async with Client(address, tls=client_context(skip_verify=True)) as client:
         with pytest.raises(UnreachableError, match="TLS: wrong version number"):
             await client.purge(NODE_ID)
+
+
+async def test_a_snapshot_is_sent_with_its_digest(scripted, client, tmp_path):
+    content = bytes(range(256)) * 3000
+    path = tmp_path / "backup.snap"
+    path.write_bytes(content)
+    scripted.on(SNAPSHOT, Answer(b"", index=99))
+
+    index = await client.restore_snapshot(path)
+    await client.restore_snapshot(path, force=True, idempotency_key="k")
+
+    assert index == 99
+    first, second = scripted.asked
+    assert (first.method, first.body, first.query) == ("POST", content, {})
+    digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+    assert first.headers["Digest"] == f"sha-256={digest}"
+    assert "Idempotency-Key" not in first.headers
+    assert second.query == {"force": "true"}
+    assert second.headers["Idempotency-Key"] == "k"
+
+
+async def test_a_restore_that_fails_says_whether_it_may_still_happen(
+    scripted, client, tmp_path
+):
+    path = tmp_path / "backup.snap"
+    path.write_bytes(b"x")
+    headers = {"X-Nodestate-Outcome": "unknown"}
+    scripted.on(SNAPSHOT, Answer("outcome unknown", 504, headers=headers))
+
+    with pytest.raises(ResponseError) as raised:
+        await client.restore_snapshot(path)
+
+    assert raised.value.outcome == "unknown"

@@ -38,6 +38,24 @@ async def _save(session: Session) -> int:
     return 0
 
 
+def _declare_restore(flags: Flags) -> None:
+    declare_connection(flags)
+    flags.switch("force", "give up a restore that was begun before and has not ended")
+    flags.arguments("<file>")
+
+
+async def _restore(session: Session) -> int:
+    path = _one_file(session)
+    try:
+        async with session.client() as client:
+            with failing("Failed to restore snapshot"):
+                await client.restore_snapshot(path, force=session.args.force)
+    except OSError as error:
+        raise CommandError(f"Error reading {path}: {error.strerror}") from error
+    session.console.output("Snapshot Restored")
+    return 0
+
+
 def _declare_inspect(flags: Flags) -> None:
     flags.switch("json", "write what is found as JSON")
     flags.arguments("<file>")
@@ -152,6 +170,13 @@ COMMANDS = (
         example="nodestate operator snapshot save backup.snap",
         declare=_declare_save,
         run=_save,
+    ),
+    Command(
+        words="operator snapshot restore",
+        synopsis="Put a snapshot file in place of the cluster's state.",
+        example="nodestate operator snapshot restore backup.snap",
+        declare=_declare_restore,
+        run=_restore,
     ),
     Command(
         words="operator snapshot inspect",

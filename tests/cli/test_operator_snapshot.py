@@ -93,6 +93,42 @@ async def test_saving_takes_one_file(run, words):
     assert ran.err.startswith("This command takes one argument: <file>")
 
 
+@pytest.mark.parametrize(
+    ("flags", "query"), [([], {}), (["-force"], {"force": "true"})]
+)
+async def test_a_snapshot_is_restored(scripted, run, tmp_path, flags, query):
+    path = tmp_path / "backup.snap"
+    path.write_bytes(CONTENT)
+    scripted.on(SNAPSHOT, Answer(b""))
+
+    ran = await run("operator", "snapshot", "restore", *flags, str(path))
+
+    assert (ran.code, ran.out, ran.err) == (0, "Snapshot Restored\n", "")
+    (asked,) = scripted.asked
+    assert (asked.body, asked.query) == (CONTENT, query)
+    assert asked.headers["Digest"] == digest_of(CONTENT)
+
+
+async def test_what_is_not_restored_says_why(scripted, run, tmp_path):
+    path = tmp_path / "backup.snap"
+    missing = await run("operator", "snapshot", "restore", str(path))
+    path.write_bytes(CONTENT)
+    scripted.on(
+        SNAPSHOT,
+        Answer("another restore is under way", 409),
+        Answer("outcome unknown", 504, headers={"X-Nodestate-Outcome": "unknown"}),
+    )
+    refused = await run("operator", "snapshot", "restore", str(path))
+    unknown = await run("operator", "snapshot", "restore", str(path))
+
+    assert missing.err == f"Error reading {path}: No such file or directory\n"
+    assert refused.err == (
+        "Failed to restore snapshot: "
+        "Unexpected response code: 409 (another restore is under way)\n"
+    )
+    assert (missing.code, refused.code, unknown.code) == (1, 1, 3)
+
+
 # Files without a server
 
 

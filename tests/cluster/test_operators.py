@@ -84,3 +84,40 @@ async def test_a_snapshot_has_every_write_acknowledged_before_it(
             found = read_snapshot_file(path)
             assert found.meta.index == sent.index
             assert len(found.state.nodes) == 10 * (number + 1)
+
+
+async def test_a_snapshot_is_restored_on_every_server(
+    make_cluster: Callable[..., RunningCluster], tmp_path: Path
+) -> None:
+    """Into another cluster, whose log is shorter and whose nodes are others."""
+    path = tmp_path / "backup.snap"
+    async with make_cluster(count=1) as cluster:
+        (alone,) = cluster.servers
+        await cluster.register(alone, 200)
+        for _ in range(50):
+            await cluster.heartbeat(alone, 1)
+        saved = (await cluster.get(alone, "/v1/nodes")).json
+        with path.open("wb") as file:
+            async with Client(alone.url) as client:
+                await client.save_snapshot(file.write)
+    async with make_cluster() as cluster:
+        leader = await cluster.wait_for_leader()
+        follower = next(one for one in cluster.servers if one is not leader)
+        await cluster.register(leader, 300)
+        async with Client(follower.url) as client:
+            index = await client.restore_snapshot(path)
+
+        await cluster.settle()
+        for files in cluster.servers:
+            answer = await cluster.get(files, "/v1/nodes?stale")
+            assert [node["ID"] for node in answer.json] == [
+                node["ID"] for node in saved
+            ]
+            assert answer.index == index
+        assert (await cluster.heartbeat(leader, 199)).status == 200
+        for process in cluster.processes.values():
+            process.kill()
+        cluster.start_all()
+        await cluster.wait_for_leader()
+        answer = await cluster.get(follower, "/v1/nodes?consistent")
+        assert len(answer.json) == len(saved)
