@@ -6,6 +6,7 @@ cluster, and counts what only members count for.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import structlog
 
@@ -19,6 +20,9 @@ from nodestate.replication.formation import Membership
 from nodestate.replication.frames import Formation, Message
 from nodestate.replication.introductions import Introductions
 from nodestate.replication.transport import Receiver, Transport
+
+FAREWELL_S: Final = 2.0
+"""How long a server that is no member any more is still spoken to."""
 
 
 class Peers:
@@ -51,6 +55,7 @@ class Peers:
         self._transport: Transport | None = None
         self._engine: Engine | None = None
         self._is_caught_up: Callable[[], bool] = lambda: False
+        self._strangers: dict[str, float] = {}
 
     async def start(self, membership: Membership) -> None:
         """Listen to peers, and dial those that are known."""
@@ -156,11 +161,20 @@ class Peers:
                 self._transport.add_peer(server.server_id, host, port)
 
     def forget_strangers(self) -> None:
-        """Hang up on those that are certainly no members."""
-        if self._transport is not None:
-            for peer_id in self._transport.peer_ids():
-                if self._is_certainly_no_member(peer_id):
-                    self._transport.remove_peer(peer_id)
+        """Hang up on those that have certainly been no members for a while.
+
+        One that was removed may still have an answer to give.
+        """
+        if self._transport is None:
+            return
+        now_s = self._clock.monotonic_s()
+        strangers = filter(self._is_certainly_no_member, self._transport.peer_ids())
+        self._strangers = {
+            peer_id: self._strangers.get(peer_id, now_s) for peer_id in strangers
+        }
+        for peer_id, since_s in self._strangers.items():
+            if now_s - since_s >= FAREWELL_S:
+                self._transport.remove_peer(peer_id)
 
     def _is_certainly_no_member(self, server_id: str) -> bool:
         """Say so only while a leader is in contact: what is here may be long overtaken."""

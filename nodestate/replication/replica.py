@@ -380,11 +380,11 @@ class Replica:
         self.peers.send(peer_id, reply)
 
     def _on_proposal_reply(self, peer_id: str, reply: ProposalReply) -> None:
-        applied_term = None
+        applied_term: int | None = None
         journal = self._journal
-        lowest = max(1, journal.base_index()) if journal is not None else 1
-        if journal is not None and lowest <= reply.index <= self.applied_index():
-            applied_term = journal.term_at(reply.index)
+        if journal is not None and 0 < reply.index <= self.applied_index():
+            is_kept = reply.index >= journal.base_index()
+            applied_term = journal.term_at(reply.index) if is_kept else 0
         self.attempts.on_reply(peer_id, reply, applied_term=applied_term)
 
     # What `StateView` promises

@@ -22,8 +22,8 @@ FORMATION = Formation(
 
 class Server:
     def __init__(self, name, formation=None):
-        self.formed = []
-        self.strangers = set()
+        self.formed: list[Formation] = []
+        self.strangers: set[str] = set()
         servers = [ServerAddress(one, f"p-{one}", f"h-{one}") for one in NAMES]
         self.membership = Membership(Identity(name, name.lower()), servers, formation)
         self.introductions = Introductions(

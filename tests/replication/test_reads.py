@@ -1,6 +1,7 @@
 """Rounds that many reads share, and none that began too late for it."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -94,7 +95,8 @@ class Follower:
         self.answers = []
         self.applied = 0
         self.waits = 0
-        self.reads = Reads(self, clock=self.clock, spawner=TaskList())
+        replica: Any = self
+        self.reads = Reads(replica, clock=self.clock, spawner=TaskList())
         self.engine = self
 
     def answer_with(self, answerer, *, kind):

@@ -399,7 +399,7 @@ def test_the_best_successor_is_one_that_was_heard_of_and_has_most():
 
 
 def begin_read(server):
-    found = []
+    found: list[int | None] = []
     server.engine.begin_read(found.append)
     return found
 
