@@ -138,7 +138,7 @@ class Server:
 
     async def stop(self) -> None:
         """Hand over, take no new requests, end those that wait, let go of log and peers."""
-        await self.replica.hand_over()
+        await self._administration.retire()
         self._listener.close()
         self._watch.wake_all()
         await self._http.shutdown(timeout=SHUTDOWN_S)

@@ -229,6 +229,22 @@ class Administration:
 
     # What the leader does by itself
 
+    async def retire(self) -> None:
+        """Have another server lead, if this one does: it is about to stop.
+
+        So nobody misses a leader for as long as an election timeout.
+        """
+        engine = self._replica.engine
+        if engine is None or not engine.is_leader():
+            return
+        successor = engine.best_successor()
+        if successor is None:
+            return
+        engine.begin_transfer(successor)
+        # It ends by itself.
+        while engine.is_transferring():
+            await self._replica.wait_for_change(POLL_S)
+
     async def run(self) -> None:
         """Look after the members, for ever."""
         while True:

@@ -70,14 +70,12 @@ from nodestate.replication.reads import Reads
 from nodestate.replication.records import Entry, LogBase
 from nodestate.replication.snapshots import SnapshotInfo, SnapshotStore, release
 from nodestate.replication.snapshotting import Snapshotting, Subject
+from nodestate.replication.standing import Standing
 from nodestate.replication.surroundings import Surroundings, Timeouts
 from nodestate.replication.waiters import AppliedWaiters, ChangeWaiters
 from nodestate.watch import Watch, WatchKey
 
 TICKS_PER_HEARTBEAT: Final = 4
-STATUS_S_MAX: Final = 0.01
-"""How long what was found out about leadership between two ticks is good for."""
-TRANSFER_POLL_S: Final = 0.02
 
 
 AppliedCallback = Callable[[int, Sequence[Event]], None]
@@ -134,8 +132,7 @@ class Replica:
         self._touched: dict[WatchKey, None] = {}
         self._on_change: list[Callable[[], None]] = []
         self._on_applied: list[AppliedCallback] = []
-        self._status: LeadershipStatus | None = None
-        self._status_until_s = 0.0
+        self._standing = Standing(config.name, clock)
         self._last_view: tuple[Role, int, str | None, bool] | None = None
         self._is_caught_up = False
         self._woken = asyncio.Event()
@@ -185,19 +182,6 @@ class Replica:
     def _founders(formation: Formation) -> ConfigurationLog:
         return ConfigurationLog(1, initial_configuration(formation))
 
-    async def hand_over(self) -> None:
-        """Have another server lead, if this one does, so that nobody misses a leader."""
-        engine = self.engine
-        if engine is None or not engine.is_leader():
-            return
-        successor = engine.best_successor()
-        if successor is None:
-            return
-        engine.begin_transfer(successor)
-        # It ends by itself.
-        while engine.is_transferring():
-            await self.wait_for_change(TRANSFER_POLL_S)
-
     async def stop(self) -> None:
         """Let go of peers and files; what was promised is on disk already."""
         if self._timer is not None:
@@ -232,7 +216,7 @@ class Replica:
     def _tick(self, engine: Engine) -> None:
         applied_before = engine.applied_index()
         engine.doTick()
-        self._status = None
+        self._standing.forget()
         if engine.applied_index() > applied_before:
             self._tell_applied(engine)
             self.snapshots.write_if_due()
@@ -321,7 +305,7 @@ class Replica:
         old = self._state.shallow_copy()
         self._state = state
         self._spawner.spawn(release(old, self._clock), name="release old state")
-        self._status = None
+        self._standing.forget()
         self.attempts.on_installed(index, self._find_remembered)
         self._touched.clear()
         self._watch.wake_all()
@@ -414,38 +398,8 @@ class Replica:
     # What `Leadership` promises
 
     def status(self) -> LeadershipStatus:
-        """Return how things stand now: as of the last tick, and of this very moment.
-
-        Only a tick changes role, term and leader, and every read asks: so what was
-        found is kept for a moment, in which no contact can grow old.
-        """
-        now_s = self._clock.monotonic_s()
-        if self._status is None or now_s >= self._status_until_s:
-            self._status = self._fresh_status()
-            self._status_until_s = now_s + STATUS_S_MAX
-        return self._status
-
-    def _fresh_status(self) -> LeadershipStatus:
-        engine = self.engine
-        if engine is None:
-            return LeadershipStatus(
-                server_id=self._server_id,
-                role=Role.FOLLOWER,
-                term=0,
-                leader_id=None,
-                last_contact_s=None,
-                commit_index=0,
-                applied_index=0,
-            )
-        return LeadershipStatus(
-            server_id=self._server_id,
-            role=engine.role(),
-            term=engine.term(),
-            leader_id=engine.leader_id(),
-            last_contact_s=engine.last_contact_s(),
-            commit_index=engine.commit_index(),
-            applied_index=engine.applied_index(),
-        )
+        """Return how things stand now: as of the last tick, and of this very moment."""
+        return self._standing.status(self.engine)
 
     def servers(self) -> Sequence[ServerAddress]:
         """Return the servers of the cluster, sorted by id, as far as they are known."""
@@ -613,7 +567,7 @@ class Replica:
             logger=logger,
         )
         self.engine = engine
-        self._status = None
+        self._standing.forget()
         self.peers.take_part(engine, self.is_caught_up)
         if not engine.has_vote():
             logger.warning(

@@ -200,6 +200,33 @@ def test_a_new_server_is_added_as_a_learner_and_is_given_a_vote():
     loop.run(main())
 
 
+def test_a_leader_that_is_about_to_stop_hands_over_and_a_follower_does_not():
+    async def main():
+        async with running() as cluster:
+            leader = cluster.leader()
+            await on_follower(cluster).retire()
+            assert cluster.leader() is leader
+            started_s = asyncio.get_running_loop().time()
+
+            await leader.administration.retire()
+            await until(lambda: cluster.leader() not in (None, leader))
+
+            elapsed_s = asyncio.get_running_loop().time() - started_s
+            assert elapsed_s < SETTINGS["election_timeout_s_min"]
+
+    loop.run(main())
+
+
+def test_a_server_alone_has_nobody_to_hand_over_to():
+    async def main():
+        async with running(1) as cluster:
+            leader = cluster.leader()
+            await leader.administration.retire()
+            assert cluster.leader() is leader
+
+    loop.run(main())
+
+
 def test_an_errand_that_cannot_be_read_is_not_done():
     async def main():
         async with running() as cluster:
