@@ -47,14 +47,15 @@ class DurableLog:
         number = int(match[1])
         if number < self._number:
             return
-        if number > self._number:
-            self._number, self._offset = number, 0
+        offset = self._offset if number == self._number else 0
         while True:
-            record = decode_record(durable, self._offset, number)  # type: ignore[arg-type]
+            record = decode_record(durable, offset, number)  # type: ignore[arg-type]
             if isinstance(record, Fault) or record.kind == Kind.SYNCED:
                 return
             self._take(record.kind, bytes(record.payload))
-            self._offset = record.end
+            # One that is made ahead, or made blank again, is not begun yet.
+            self._number, self._offset = number, record.end
+            offset = record.end
 
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == Kind.ENTRY:

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from nodestate.api import blocking
-from nodestate.fsm import requests
+from nodestate.fsm import machine
 from nodestate.replication import rules
 from nodestate.replication.engine import Engine
 from nodestate.replication.frames import AppendReply, RequestVote, VoteReply
@@ -99,8 +99,11 @@ def installs_before_verifying(patch: pytest.MonkeyPatch) -> None:
 
 def forgets_requests(patch: pytest.MonkeyPatch) -> None:
     """Neither a proposal nor a caller's key is known again."""
-    patch.setattr(requests, "decide_request", lambda state, request: None)
-    patch.setattr(requests, "decide_key", lambda state, key, command: None)
+
+    def mutant(state: Any, index: int, command: Any, request: Any = None) -> Any:
+        return machine._apply_command(state, index, command)
+
+    patch.setattr(machine, "apply", mutant)
 
 
 def reads_before_its_own_entry(patch: pytest.MonkeyPatch) -> None:
