@@ -4,6 +4,8 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+from typing_extensions import override
+
 SPRUNG: list[str] = []
 """What was run: nothing, if all is well."""
 
@@ -17,6 +19,7 @@ def spring(by: str) -> str:
 class Trap:
     """Unpickling it calls `spring`."""
 
+    @override
     def __reduce__(self) -> tuple[Callable[[str], str], tuple[str]]:
         return spring, ("a pickle",)
 
