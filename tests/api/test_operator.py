@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 
 import pytest
@@ -384,8 +385,14 @@ async def test_a_snapshot_that_breaks_off_ends_the_connection(api: Api):
     async with api.connected() as (reader, writer):
         writer.write(request_bytes("GET", SNAPSHOT))
         head = await reader.readuntil(b"\r\n\r\n")
-        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await reader.readexactly(len(content))
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(1 << 16):
+                received += piece
+
+    # Nothing that could be taken for the rest of it, such as an error in words.
+    assert received == content[: len(received)]
+    assert len(received) < len(content)
 
     assert f"Content-Length: {len(content)}".encode() in head
     assert [line["event"] for line in api.logs] == ["snapshot not sent"]

@@ -1,8 +1,10 @@
 """`operator snapshot`."""
 
 import base64
+import errno
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -71,6 +73,24 @@ async def test_what_is_not_right_leaves_the_older_file_as_it_was(
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith("Failed to get snapshot file: ")
     assert words in ran.err
+    assert path.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+async def test_a_file_that_is_not_on_disk_takes_no_ones_place(
+    scripted, run, tmp_path, monkeypatch
+):
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    scripted.on(SNAPSHOT, answer())
+    path = tmp_path / "backup.snap"
+    path.write_bytes(b"older")
+    monkeypatch.setattr(os, "fsync", fail)
+
+    ran = await run("operator", "snapshot", "save", str(path))
+
+    assert (ran.code, ran.err) == (1, f"Error writing {path}: Input/output error\n")
     assert path.read_bytes() == b"older"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -4,8 +4,9 @@ import errno
 import hashlib
 
 import pytest
+from typing_extensions import override
 
-from cluster.simulation.disk import MemoryDisk
+from cluster.simulation.disk import MemoryDisk, StagedMemoryFile
 from nodestate.errors import RequestError, SnapshotError
 from nodestate.fsm.pieces import encode_pieces
 from nodestate.ports import UploadedSnapshot
@@ -91,3 +92,19 @@ async def test_nothing_is_left_of_it():
 
     assert disk.staged_bytes == 0
     assert disk.names() == []
+
+
+async def test_what_the_disk_has_lost_since_is_missed():
+    class Disk(MemoryDisk):
+        @override
+        def stage_file(self, name: str) -> StagedMemoryFile:
+            self.staged = super().stage_file(name)
+            return self.staged
+
+    disk = Disk()
+    upload = await upload_of(FILE, disk)
+    await upload.finish()
+    del disk.staged._data[-1:]
+
+    with pytest.raises(RequestError, match="ends too early"):
+        _ = [piece async for piece in upload.pieces()]
