@@ -119,6 +119,7 @@ def test_a_key_file_has_one_key_in_each_line(tmp_path):
         (KEY.encode() + b"x", 0o600, "key 1 is not 32 bytes in base64"),
         (b" " * (2 << 20), 0o600, "is larger than 1048576 bytes"),
     ],
+    ids=["read", "group", "write", "empty", "binary", "long", "huge"],
 )
 def test_a_key_file_is_refused_without_showing_it(tmp_path, content, mode, reason):
     path = write_secret(tmp_path / "key", content, mode)
@@ -287,6 +288,7 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_asked(tmp_path):
         (b"nonsense \xff", "has no certificates in PEM"),
         (server_pair(make_authority()).certificate_pem, "has no certificate of a CA"),
     ],
+    ids=["empty", "noise", "leaf"],
 )
 def test_a_file_without_authorities_is_refused(tmp_path, content, reason):
     ca = make_authority()

@@ -133,8 +133,7 @@ class SystemConnection:
 
     def close(self) -> None:
         """Hang up when all is sent."""
-        if self._stream is not None and not self._transport.is_closing():
-            self._transport.write(self._stream.finish())
+        # No farewell of TLS: frames have lengths, so what is cut short is seen to be.
         self._transport.close()
 
     def abort(self) -> None:

@@ -5,7 +5,6 @@ take (changed, repeated, missing, misplaced or cut records, and peers that canno
 who they are) is a `PeerRefusedError`, after which nothing is decrypted any more.
 """
 
-import contextlib
 import ssl
 from typing import Final
 
@@ -67,15 +66,6 @@ class TlsStream:
         view = memoryview(data)
         while view:
             view = view[self._session.write(view) :]
-        return self._outgoing.read()
-
-    def finish(self) -> bytes:
-        """Return what tells the other side that nothing follows."""
-        if not self.has_ended and self.peer_name:
-            self.has_ended = True
-            # It wants the other side's farewell, too, which nobody waits for.
-            with contextlib.suppress(ssl.SSLError):
-                self._session.unwrap()
         return self._outgoing.read()
 
     def take_outgoing(self) -> bytes:

@@ -1,5 +1,7 @@
 """TLS without sockets: what arrives is what was sent, or nothing is."""
 
+import ssl
+
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -199,10 +201,14 @@ def test_a_server_of_another_region_is_refused_by_either_end():
 
 def test_a_farewell_comes_after_what_was_sent():
     accepted, dialled = pair()
+    sealed = dialled.seal(b"last")
+    with pytest.raises(ssl.SSLWantReadError):
+        dialled._session.unwrap()
 
-    received = accepted.feed(dialled.seal(b"last") + dialled.finish())
+    received = accepted.feed(sealed + dialled.take_outgoing())
 
     assert received == b"last"
     assert accepted.has_ended
-    assert dialled.seal(b"too late") == b""
-    assert dialled.finish() == b""
+    assert accepted.seal(b"too late") == b""
+    with pytest.raises(PeerRefusedError, match="bytes after the end"):
+        accepted.feed(b"more")
