@@ -200,6 +200,12 @@ def _verdicts(options: _Options) -> Iterator[Verdict]:
     end_s = float("inf")
     if options.minutes is not None:
         end_s = time.perf_counter() + options.minutes * 60
+    if options.worker_count == 1:
+        for chunk in chunks:
+            if time.perf_counter() > end_s:
+                return
+            yield from play_seeds(*chunk)
+        return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.worker_count, mp_context=context) as pool:
         pending: set[Future[list[Verdict]]] = set()

@@ -56,7 +56,7 @@ def test_a_paused_process_does_later_what_was_due_in_order():
 
 
 def test_a_killed_process_runs_no_more_not_even_its_ends():
-    seen = []
+    seen: list[str | float] = []
 
     async def main():
         process = Process(running_loop(), "a")
