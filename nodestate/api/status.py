@@ -21,6 +21,9 @@ ALIVE: Final = "alive"
 OK: Final = "ok"
 NO_LEADER_KNOWN: Final = "no leader"
 IN_DISPUTE: Final = "the servers have different states, and no majority the same"
+NO_CLUSTER: Final = (
+    "no leader: the cluster has not formed, or not added this server yet"
+)
 NOT_A_MEMBER: Final = "not a member of the cluster: removed, or not added yet"
 NO_CLIENT: Final = "client not enabled"
 
@@ -88,24 +91,17 @@ async def read_health(call: Call) -> Reply:
 
 def _server_health(services: Services) -> PartHealth:
     """Say what is wrong; the cause before its consequence."""
-    if _is_outside(services):
+    status = services.leadership.status()
+    members = services.admin.membership().members
+    if not members:
+        return PartHealth(ok=False, message=NO_CLUSTER)
+    if all(member.server_id != status.server_id for member in members):
         return PartHealth(ok=False, message=NOT_A_MEMBER)
     if services.is_in_dispute():
         return PartHealth(ok=False, message=IN_DISPUTE)
-    has_leader = services.leadership.status().leader_id is not None
-    if has_leader and blocking.is_fresh(services):
-        return PartHealth(ok=True, message=OK)
-    return PartHealth(ok=False, message=NO_LEADER_KNOWN)
-
-
-def _is_outside(services: Services) -> bool:
-    """Say whether the cluster has members and this server is none of them.
-
-    It was removed, or waits to be added. Before a cluster has formed it has no members.
-    """
-    server_id = services.leadership.status().server_id
-    members = services.admin.membership().members
-    return bool(members) and all(one.server_id != server_id for one in members)
+    if status.leader_id is None or not blocking.is_fresh(services):
+        return PartHealth(ok=False, message=NO_LEADER_KNOWN)
+    return PartHealth(ok=True, message=OK)
 
 
 async def list_members(call: Call) -> Reply:

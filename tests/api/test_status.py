@@ -84,11 +84,16 @@ async def test_a_server_that_is_no_member_is_not_well(three: Api):
     assert answer.json == {"server": {"ok": False, "message": message}}
 
 
-async def test_before_the_cluster_has_formed_what_lacks_is_the_leader(api: Api):
+async def test_a_server_that_knows_of_no_cluster_says_so(api: Api):
+    """It waits for the others, or to be added: neither shows which."""
     api.leadership.addresses = ()
     api.leadership.leader_id = None
 
-    assert (await api.get("/v1/agent/health")).json == NO_LEADER
+    answer = await api.get("/v1/agent/health")
+
+    message = "no leader: the cluster has not formed, or not added this server yet"
+    assert answer.status == 500
+    assert answer.json == {"server": {"ok": False, "message": message}}
 
 
 async def test_servers_that_disagree_are_not_well(api: Api):
