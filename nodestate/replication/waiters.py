@@ -25,7 +25,9 @@ class AppliedWaiters:
             return await future
         finally:
             timer.cancel()
-            if not (future.done() and not future.cancelled() and future.result()):
+            is_woken = future.done() and not future.cancelled() and future.result()
+            # Its entry may have been applied in the moment in which its time was over.
+            if not is_woken and item in self._heap:
                 self._heap.remove(item)
                 heapq.heapify(self._heap)
 

@@ -23,6 +23,20 @@ async def test_an_applied_index_wakes_those_up_to_it():
     assert waiters._heap == []
 
 
+async def test_an_index_that_is_applied_as_the_time_runs_out_ends_the_wait():
+    clock = FakeClock()
+    waiters = AppliedWaiters(clock)
+    task = asyncio.create_task(waiters.wait(7, 5.0))
+    await settle()
+    (_, _, future), *_ = waiters._heap
+    future.set_result(False)  # as the timer does, and the task has no turn yet
+
+    waiters.wake(7)
+
+    assert await task is False
+    assert waiters._heap == []
+
+
 async def test_a_cancelled_wait_leaves_nothing_behind():
     waiters = AppliedWaiters(FakeClock())
     task = asyncio.create_task(waiters.wait(9, 5.0))
