@@ -201,10 +201,10 @@ def _verdicts(options: _Options) -> Iterator[Verdict]:
     if options.minutes is not None:
         end_s = time.perf_counter() + options.minutes * 60
     if options.worker_count == 1:
-        for chunk in chunks:
+        for seeds, server_count, scenario in chunks:
             if time.perf_counter() > end_s:
                 return
-            yield from play_seeds(*chunk)
+            yield from play_seeds(seeds, server_count, scenario)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.worker_count, mp_context=context) as pool:

@@ -77,6 +77,7 @@ class Storm:
         self._judge.on_leading = self._on_leading
         self._armed: dict[str, bool] = {}  # who dies on leading, and how
         self._harmed: set[str] = set()
+        self._is_calm = False
         self._refused: set[str] = set()
 
     async def play(self) -> Verdict:
@@ -171,6 +172,9 @@ class Storm:
                 disk.bytes_free = BYTES_LEFT
 
     def _kill(self, server: SimulatedServer, *, has_power_loss: bool) -> None:
+        if self._is_calm:
+            # What was armed before and comes due only now.
+            return
         if self.cluster.servers.get(server.server_id) is server:
             self.cluster.kill_now(server.server_id, has_power_loss=has_power_loss)
 
@@ -282,15 +286,17 @@ class Storm:
         else:
             self._judge.blame(NO_SURPRISE, f"{name} stopped: {error!r}")
         self.cluster.loop.call_soon(
-            lambda: self._kill(server, has_power_loss=False),
-            context=self.cluster.context,
+            lambda: self._drop_start(server), context=self.cluster.context
         )
+
+    def _drop_start(self, server: SimulatedServer) -> None:
+        if self.cluster.servers.get(server.server_id) is server:
+            self.cluster.kill_now(server.server_id, has_power_loss=False)
 
     # The calm after it
 
     async def _calm_down(self) -> None:
         """Take every fault away, and demand that the cluster goes on."""
-        self._armed.clear()
         self.cluster.network.heal()
         for delay in self.cluster.delays.values():
             delay.on_wait, delay.extra_s = None, 0.0
@@ -299,6 +305,7 @@ class Storm:
             if server.server_id in self._harmed:
                 # Its disk fails still, if nothing has come to it since.
                 self._kill(server, has_power_loss=False)
+        self._is_calm = True
         await self._start_all()
         if not await self._comes_true(lambda: self.cluster.leader() is not None):
             self._judge.blame(PROGRESS, "no leader after healing")

@@ -7,6 +7,7 @@ import structlog
 
 from cluster import run
 from cluster.__main__ import main
+from cluster.simulation import storm
 from cluster.simulation.judge import Violation
 from cluster.simulation.schedule import Kill, Schedule, encode_schedule, read_schedule
 from cluster.simulation.storm import Verdict
@@ -80,7 +81,7 @@ def test_a_simulation_that_breaks_down_has_failed(monkeypatch):
     def break_down(*_: object) -> None:
         raise RuntimeError("no way")
 
-    monkeypatch.setattr(run.storm, "play", break_down)
+    monkeypatch.setattr(storm, "play", break_down)
 
     verdict = run.play_one(Schedule(seed=7, server_count=3, duration_ms=1))
 
