@@ -23,6 +23,7 @@ from tests.authorities import make_authority, server_pair, write_authority, writ
 
 LARGE = b"0123456789abcdef" * (512 << 10)  # 8 MiB
 ENDED_S_MAX = 5.0
+ANSWER_S_MAX = 10.0
 
 
 async def answer(request: web.BaseRequest) -> Any:
@@ -77,7 +78,9 @@ def trusting(directory: Path, authority: Authority, **others: Any) -> ssl.SSLCon
 async def fetch(url: str, context: ssl.SSLContext | bool = True) -> bytes:
     connector = aiohttp.TCPConnector(ssl=context, force_close=True)
     async with (
-        aiohttp.ClientSession(connector=connector) as session,
+        aiohttp.ClientSession(
+            connector=connector, timeout=aiohttp.ClientTimeout(ANSWER_S_MAX)
+        ) as session,
         session.get(url) as response,
     ):
         return await response.read()

@@ -171,6 +171,15 @@ def test_nothing_is_overwritten(name):
     assert len(list(Path().iterdir())) == 1
 
 
+def test_a_link_to_nowhere_is_not_followed(tmp_path):
+    Path("nodestate-ca-key.pem").symlink_to(tmp_path / "elsewhere")
+
+    ran = run("ca create")
+
+    assert ran == Ran(1, "", "nodestate-ca-key.pem: cannot be written: File exists\n")
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_second_certificate_of_a_name_is_refused():
     good("ca create")
     good("cert create -server s")
