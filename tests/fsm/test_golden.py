@@ -79,6 +79,29 @@ RELEASES = sorted(FOLDER.glob("*.json"))
 COMMANDS: msgspec.msgpack.Decoder[Command] = msgpack_decoder(Command)  # type: ignore[arg-type]
 
 
+# Records that have more fields since: what a release wrote of them, in its order. The new
+# fields have defaults in all that its entries make, or a test of them would be here.
+FIELDS_THEN: dict[str, dict[str, tuple[str, ...]]] = {
+    "0.1.0": {
+        "jobs": ("ID", "Namespace", "Type", "Priority", "Datacenters", "Stop",
+                 "CreateIndex", "ModifyIndex"),
+        "allocations": ("ID", "Namespace", "JobID", "JobType", "JobPriority", "NodeKey",
+                        "DesiredStatus", "ClientStatus", "CreateIndex", "ModifyIndex"),
+        "evaluations": ("ID", "Namespace", "Priority", "Type", "TriggeredBy", "JobID",
+                        "NodeID", "NodeModifyIndex", "Status", "CreateTime", "ModifyTime",
+                        "CreateIndex", "ModifyIndex"),
+    },
+}  # fmt: skip
+
+
+def as_written_by(release: str, image: bytes) -> bytes:
+    """Return a state's bytes without the fields that the release did not have."""
+    tables = msgspec.msgpack.decode(image)
+    for table, names in FIELDS_THEN.get(release, {}).items():
+        tables[table] = [{name: row[name] for name in names} for row in tables[table]]
+    return msgspec.msgpack.encode(tables)
+
+
 # Replayed
 
 
@@ -90,14 +113,17 @@ def test_old_entries_have_their_old_effects(path):
     for entry in release["entries"]:
         command = COMMANDS.decode(bytes.fromhex(entry["command"]))
         machine.apply(state, entry["index"], command)
-        assert digest(state) == entry["digest"], f"{entry['index']}: {command}"
+        image = as_written_by(path.stem, encode_state(state))
+        assert sha256(image).hexdigest() == entry["digest"], (
+            f"{entry['index']}: {command}"
+        )
 
 
 @pytest.mark.parametrize("path", RELEASES, ids=lambda path: path.stem)
 def test_an_old_state_is_written_as_it_was(path):
     content = bytes.fromhex(json.loads(path.read_text())["state"])
 
-    assert encode_state(decode_state(content)) == content
+    assert as_written_by(path.stem, encode_state(decode_state(content))) == content
 
 
 def test_there_is_a_release_and_it_has_every_command():

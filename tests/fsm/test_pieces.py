@@ -14,6 +14,7 @@ from nodestate.fsm.pieces import (
 )
 from nodestate.fsm.snapshot import encode_state
 from nodestate.fsm.state import State
+from nodestate.model.encoding import MSGPACK
 from nodestate.model.evaluation import Evaluation
 from tests.fsm.entries import key, node
 from tests.fsm.invariants import FIRST_INDEX, worked_state
@@ -133,7 +134,7 @@ def test_keys_out_of_order_are_refused():
     head = changed(pieces_of(State())[0], counts={"evaluations": 2})
 
     with pytest.raises(SnapshotError, match="keys of table evaluations are out of ord"):
-        load([head, msgspec.msgpack.encode(("evaluations", rows))])
+        load([head, MSGPACK.encode(("evaluations", rows))])
 
 
 def test_a_table_with_fewer_records_than_it_says_is_refused():
