@@ -159,6 +159,12 @@ def read_authority(certificate_pem: bytes, key_pem: bytes) -> Authority:
     return Authority(certificate, key)
 
 
+def expires_at_s(certificate_pem: bytes) -> float:
+    """Return the Unix time at which the first of the certificates ends."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    return certificate.not_valid_after_utc.timestamp()
+
+
 def validity_of(now_ns: int, days: int) -> _Validity:
     """Return from when and until when a certificate made now is good."""
     now = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC)

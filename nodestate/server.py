@@ -127,6 +127,11 @@ class Server:
             )
         )
         self._listener = HttpListener(self._http, config)
+        metrics.gauge(
+            "nodestate_api_certificate_expires_at_seconds",
+            "Unix time at which the certificate for clients ends; 0 without one.",
+            self._listener.expires_at_s,
+        )
 
     async def start(self) -> str:
         """Replay the log, begin to take part, listen; return the HTTP address."""
@@ -165,6 +170,12 @@ class Server:
             "nodestate_replication_tls_refused_total",
             "Connections between servers that TLS did not let through.",
         )
+        if self._peer_tls is not None:
+            metrics.gauge(
+                "nodestate_replication_certificate_expires_at_seconds",
+                "Unix time at which the certificate for peers ends; 0 with a cluster key.",
+                self._peer_tls.expires_at_s,
+            )
         return SystemNetwork(self._peer_tls, count_refused=refused.add)
 
     async def _freeze_what_was_loaded(self) -> None:

@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
-from nodestate.certificates import PEER_DOMAIN, Pair, derived_authority, peer_dns_name
+from nodestate.certificates import (
+    PEER_DOMAIN,
+    Pair,
+    derived_authority,
+    expires_at_s,
+    peer_dns_name,
+)
 from nodestate.client_tls import no_password, reason_of
 from nodestate.config import ServerConfig
 from nodestate.errors import ConfigError, PeerRefusedError
@@ -42,10 +48,16 @@ class PeerTls:
         """Read keys and certificates; `ConfigError` if a peer would not take them."""
         self._config = config
         self.contexts = _peer_contexts(config)
+        self._expires_at_s = certificate_expires_at_s(config, "peer_tls_cert")
 
     def reload(self) -> None:
         """Read them again; if they cannot be used, all stays as it was."""
         self.contexts = _peer_contexts(self._config)
+        self._expires_at_s = certificate_expires_at_s(self._config, "peer_tls_cert")
+
+    def expires_at_s(self) -> float:
+        """Return the Unix time at which the certificate ends; 0 if it never does."""
+        return self._expires_at_s
 
     def peer_name(self, session: ssl.SSLObject) -> str:
         """Return the server that the other side is; `PeerRefusedError` if it is none."""
@@ -65,6 +77,16 @@ def http_context(settings: TlsSettings) -> ssl.SSLContext | None:
             ssl.CERT_REQUIRED if settings.http_tls_verify_client else ssl.CERT_OPTIONAL
         )
     return context
+
+
+def certificate_expires_at_s(settings: TlsSettings, setting: str) -> float:
+    """Return the Unix time at which a certificate ends; 0 if there is none."""
+    if not getattr(settings, setting):
+        return 0.0
+    try:
+        return expires_at_s(_read_file(settings, setting))
+    except ValueError as error:
+        raise _complaint(settings, setting, str(error)) from error
 
 
 def _peer_contexts(config: ServerConfig) -> PeerContexts:

@@ -27,18 +27,19 @@ def server_pair(
     name: str = "server1",
     *,
     region: str = "global",
-    days_ago: int = 0,
+    days_ago: float = 0,
+    days: int = 1,
     dns_names: tuple[str, ...] | None = None,
     is_server: bool = True,
 ) -> Pair:
-    """A certificate of one day, which may be over; by default as `tls cert create`."""
+    """A certificate of so many days, which may be over; by default as `tls cert create`."""
     if dns_names is None:
         dns_names = (peer_dns_name(name, region), "localhost")
     subject = Subject(
         name=name, dns_names=dns_names, ip_addresses=["127.0.0.1"], is_server=is_server
     )
     return authority.issue(
-        subject, validity_of(time.time_ns() - days_ago * DAY_NS, days=1)
+        subject, validity_of(time.time_ns() - int(days_ago * DAY_NS), days)
     )
 
 

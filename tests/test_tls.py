@@ -2,6 +2,7 @@
 
 import os
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from nodestate.certificates import Pair, peer_dns_name
+from nodestate.certificates import Pair, expires_at_s, peer_dns_name
 from nodestate.client_tls import client_context
 from nodestate.config import ServerConfig
 from nodestate.errors import ConfigError, PeerRefusedError
 from nodestate.secret import Secret, new_cluster_key
-from nodestate.tls import PeerTls, http_context
+from nodestate.tls import PeerTls, certificate_expires_at_s, http_context
 from tests.authorities import (
     make_authority,
     peer_settings,
@@ -306,9 +307,15 @@ def test_reloading_takes_what_is_there_now(tmp_path):
     with pytest.raises(ssl.SSLError):
         meet(one, two)
 
-    peer_settings(tmp_path, server_pair(new), new, old)
+    ended = one.expires_at_s()
+    peer_settings(tmp_path, server_pair(new, days_ago=-0.5), new, old)
+    with pytest.raises(ConfigError, match="not yet valid"):
+        one.reload()
+    assert one.expires_at_s() == ended
+    peer_settings(tmp_path, server_pair(new, days=3), new, old)
     one.reload()
 
+    assert one.expires_at_s() > ended + 86_400
     assert meet(one, two) == ("server2", "server1")
 
 
@@ -397,3 +404,14 @@ def test_an_http_key_that_others_can_read_is_refused(tmp_path):
 
     with pytest.raises(ConfigError, match=r"http_tls_key = .*has mode 0644"):
         http_context(settings)
+
+
+def test_when_a_certificate_ends_is_known(tmp_path):
+    ca = make_authority()
+    settings = http_settings(tmp_path, ca)
+    pem = Path(settings.http_tls_cert).read_bytes()
+
+    assert certificate_expires_at_s(settings, "http_tls_cert") == expires_at_s(pem)
+    assert expires_at_s(pem) == pytest.approx(time.time() + 86_400, abs=60)
+    assert certificate_expires_at_s(settings, "peer_tls_cert") == 0
+    assert keyed(KEY).expires_at_s() == 0

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from nodestate.config import ServerConfig, split_address
 from nodestate.errors import ConfigError
-from nodestate.tls import http_context
+from nodestate.tls import certificate_expires_at_s, http_context
 
 BACKLOG_MAX: Final = 1024
 TLS_HANDSHAKE_S_MAX: Final = 10.0
@@ -25,7 +25,12 @@ class HttpListener:
         self._server = server
         self._config = config
         self._settings = _tls_arguments(config)
+        self._expires_at_s = certificate_expires_at_s(config, "http_tls_cert")
         self._listeners: list[asyncio.Server] = []
+
+    def expires_at_s(self) -> float:
+        """Return the Unix time at which the certificate ends; 0 if there is none."""
+        return self._expires_at_s
 
     async def start(self) -> str:
         """Listen, and return the address: with the port that was bound."""
@@ -46,6 +51,7 @@ class HttpListener:
         The sockets stay, so that nobody who connects meanwhile is turned away.
         """
         self._settings = _tls_arguments(self._config)
+        self._expires_at_s = certificate_expires_at_s(self._config, "http_tls_cert")
         older = self._listeners
         self._listeners = [
             await self._listen(sock=_duplicate(each.fileno()))
