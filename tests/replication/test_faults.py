@@ -3,14 +3,19 @@
 import contextlib
 import gc
 import io
+import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.replication.faults import FAULTS, Evidence
+from tests.replication.faults import FAULTS, SCHEDULES, STOCK, Evidence
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent
@@ -87,6 +92,14 @@ def _path(test: str) -> str:
     return f"{FOLDER / module}.py::{function}"
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_each_schedule_of_the_audit_is_played(schedule):
+    module, function = SCHEDULES[schedule].split("::")
+
+    source = (FOLDER / f"{module}.py").read_text()
+    assert re.search(rf"^(async )?def {function}\(", source, re.MULTILINE)
+
+
 def tried(trial: Trial, fault: str) -> Trial:
     """Run the tests of a fault within this one, and return what was seen."""
     output = io.StringIO()
@@ -102,6 +115,7 @@ def tried(trial: Trial, fault: str) -> Trial:
 def test_each_fault_has_its_tests():
     assert list(FAULTS) == [f"F{number}" for number in range(1, 23)]
     assert all(FAULTS.values())
+    assert STOCK.keys() == FAULTS.keys()
 
 
 @pytest.mark.slow
@@ -118,6 +132,26 @@ def test_nothing_but_that_behaviour_makes_them_fail(fault):
     trial = tried(Trial(fault, is_put_back=False), fault)
 
     assert trial.failed == set()
+
+
+@cache
+def stock_facts() -> dict[str, dict[str, Any]]:
+    """Play all schedules on the stock package, where nobody has disarmed it."""
+    played = subprocess.run(
+        [sys.executable, "-m", "tests.replication.stock_schedules"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    facts: dict[str, dict[str, Any]] = json.loads(played.stdout)
+    return facts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_stock_package_has_the_fault(fault):
+    assert stock_facts()[fault] == STOCK[fault]
 
 
 def test_the_manual_names_them():

@@ -14,33 +14,22 @@ from cluster.simulation.disk import MemoryDisk
 from cluster.simulation.storm import registration
 from nodestate.errors import (
     CorruptRecordError,
-    FormationError,
-    FrameError,
     JournalError,
     SnapshotError,
 )
-from nodestate.fsm.pieces import StateLoader
 from nodestate.fsm.state import State
 from nodestate.model.node import NodeKey
 from nodestate.model.outcome import Accepted
-from nodestate.replication import entries
 from nodestate.replication.compaction import Capture, Compactor, Limits
-from nodestate.replication.configuration import MemberEntry, decode_image
+from nodestate.replication.configuration import MemberEntry
 from nodestate.replication.followers import Followers
-from nodestate.replication.formation import IDENTITY_FILE, load_identity
 from nodestate.replication.frames import (
-    LENGTH_BYTES,
     SnapshotReply,
-    answer_reader,
-    hello_reader,
-    message_reader,
 )
 from nodestate.replication.records import RECORD_BYTES_MIN, LogBase
 from nodestate.replication.recovery import recover, segment_name
-from nodestate.replication.snapshot_format import SnapshotMeta, snapshot_name
 from nodestate.replication.snapshots import SnapshotStore
-from tests.fakes import FakeClock, FakeMetrics, SequentialIds, settle
-from tests.replication import hostile
+from tests.fakes import FakeClock, FakeMetrics, settle
 from tests.replication.fakes import HandCluster, RecordingLogger
 from tests.replication.journals import (
     entries as entries_of,
@@ -457,80 +446,64 @@ def test_a_proposal_that_could_not_be_sent_is_not_waited_for():
     loop.run(main())
 
 
-# Hostile bytes
+async def write_until_the_log_is_shortened(cluster, server) -> None:
+    for number in range(60):
+        await server.proposer.propose(
+            registration(NodeKey(f"other{number}")), deadline_s=2.0
+        )
+    await until(lambda: server.replica._journal.base_index() > 10)
 
 
-def framed(data: bytes) -> bytes:
-    return len(data).to_bytes(LENGTH_BYTES, "big") + data
+def test_a_proposal_whose_entry_comes_with_a_snapshot_is_answered():
+    """h5: it is never applied as an entry here, and nothing else ends the wait."""
+
+    async def main():
+        async with running(**SNAPSHOTS_SOON) as cluster:
+            follower = await follower_of(cluster)
+            leader = cluster.leader()
+            cluster.network.cut(leader.server_id, follower.server_id)
+            proposing = asyncio.create_task(
+                follower.proposer.propose(registration(KEY), deadline_s=30.0)
+            )
+            await until(lambda: leader.replica.state().node(KEY) is not None)
+            await write_until_the_log_is_shortened(cluster, leader)
+            assert not proposing.done()
+            follower.replica.attempts.on_disconnected = lambda peer_id: None
+            cluster.network.break_connections(leader.server_id, follower.server_id)
+            cluster.network.heal()
+
+            outcome = await proposing
+            assert isinstance(outcome, Accepted)
+            assert len(follower.replica.state().node(KEY).events) == 1
+            assert cluster.judge.counts["snapshots installed"] == 1
+            assert not follower.replica.attempts._by_index
+
+    loop.run(main())
 
 
-def read_identity(data: bytes) -> None:
-    disk = MemoryDisk()
-    disk.put_file(IDENTITY_FILE, data)
-    load_identity(disk, "server1", SequentialIds(), has_log=False)
+def test_a_deposed_leaders_proposal_is_made_again_behind_a_snapshot():
+    """h6: its entry was replaced by what is in the snapshot."""
 
+    async def main():
+        async with running(**SNAPSHOTS_SOON) as cluster:
+            old = await leader_of(cluster)
+            others = [name for name in cluster.configs if name != old.server_id]
+            for other in others:
+                cluster.network.cut(old.server_id, other)
+                cluster.network.cut(other, old.server_id)
+            proposing = asyncio.create_task(
+                old.proposer.propose(registration(KEY), deadline_s=60.0)
+            )
+            await until(
+                lambda: cluster.leader() is not None and cluster.leader() is not old
+            )
+            await write_until_the_log_is_shortened(cluster, cluster.leader())
+            cluster.network.heal()
 
-def read_snapshot(data: bytes) -> None:
-    disk = MemoryDisk()
-    disk.put_file(snapshot_name(5, 1), data)
-    SnapshotStore(disk, FakeClock()).newest()
+            outcome = await proposing
+            assert isinstance(outcome, Accepted)
+            assert len(old.replica.state().node(KEY).events) == 1
+            assert cluster.judge.counts["snapshots installed"] == 1
+            assert not old.replica.attempts._by_index
 
-
-def read_journal(data: bytes) -> None:
-    """Read it as the whole of a segment, and as what follows its last record."""
-    disk = MemoryDisk()
-    disk.put_file(segment_name(1), data.ljust(2048, b"\0"))
-    recovered = recover(disk)
-    assert not recovered.entries
-    raise JournalError("nothing was taken for a record")
-
-
-PATHS = {
-    "message": (FrameError, lambda data: message_reader().feed(framed(data))),
-    "hello": (FrameError, lambda data: hello_reader().feed(framed(data))),
-    "answer": (FrameError, lambda data: answer_reader().feed(framed(data))),
-    "command": (JournalError, lambda data: entries.decode_body(b"\x00" + data)),
-    "no-op": (JournalError, lambda data: entries.decode_body(b"\x01" + data)),
-    "members": (JournalError, lambda data: entries.decode_body(b"\x02" + data)),
-    "change": (JournalError, lambda data: entries.decode_body(b"\x03" + data)),
-    "unknown kind": (JournalError, entries.decode_body),
-    "proposal": (JournalError, lambda data: entries.check_proposed(b"\x00" + data)),
-    "image": (JournalError, decode_image),
-    "identity": (FormationError, read_identity),
-    "snapshot": (SnapshotError, read_snapshot),
-    "piece": (SnapshotError, lambda data: StateLoader().feed(data)),
-    "journal": (JournalError, read_journal),
-}
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_no_pickle_is_run_wherever_it_comes_in(path):
-    """k1: from peers, from strangers and from the disk."""
-    error, read = PATHS[path]
-    hostile.SPRUNG.clear()
-
-    for data in hostile.pickles():
-        with pytest.raises(error):
-            read(data)
-
-    assert hostile.SPRUNG == []
-    assert hostile.unpickle(hostile.pickles()[0]) == hostile.SPRUNG.pop()
-
-
-async def test_no_pickle_that_comes_as_a_snapshot_is_run():
-    hostile.SPRUNG.clear()
-    store = SnapshotStore(MemoryDisk(), FakeClock())
-
-    for data in hostile.pickles():
-        receiving = store.receive(5, 1, len(data))
-        await receiving.add(0, data)
-        with pytest.raises(SnapshotError, match="not kept"):
-            await receiving.finish()
-        receiving.abandon()
-
-    assert hostile.SPRUNG == []
-    assert store.newest() is None
-    assert isinstance(
-        await store.write(SnapshotMeta(index=5, term=1, configuration=b"m"), State()),
-        SnapshotMeta,
-    )
+    loop.run(main())
