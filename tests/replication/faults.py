@@ -126,7 +126,7 @@ FAULTS: Final[dict[str, tuple[Evidence, ...]]] = {
         ),
         Evidence(
             f"{_OTHERS}::test_a_server_whose_snapshot_is_gone_does_not_start",
-            parts.begin_behind_what_is_gone,
+            parts.begin_without_what_is_gone,
         ),
         Evidence(
             "test_disarmed::test_what_must_never_run_raises",
@@ -147,11 +147,7 @@ FAULTS: Final[dict[str, tuple[Evidence, ...]]] = {
         Evidence("test_disarmed::test_pickle_is_poisoned", parts.arm_pickle),
         Evidence(
             "test_hostile_bytes::test_no_pickle_is_run_wherever_it_comes_in",
-            parts.unpickle_bodies,
-        ),
-        Evidence(
-            "test_transport::test_hostile_bytes_end_the_connection_and_nothing_else",
-            parts.unpickle_frames,
+            parts.unpickle_what_comes_in,
         ),
     ),
     "F11": (

@@ -263,10 +263,12 @@ def believe_every_acknowledgement(patch: pytest.MonkeyPatch) -> None:
 
     def take(self: Any, peer_id: str, reply: AppendReply, now_s: float) -> bool:
         progress = self.get(peer_id)
+        progress.on_answer(reply.sequence, now_s)
         if reply.is_success:
-            progress.match_index = reply.match_index
+            progress.on_match(reply.match_index)
         else:
-            progress.next_index = reply.conflict_index
+            hint = ConflictHint(reply.conflict_index, reply.conflict_term)
+            progress.on_rejection(reply.sequence, hint, self._journal.term_at)
         return True
 
     patch.setattr(Followers, "on_reply", take)

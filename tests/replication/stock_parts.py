@@ -164,15 +164,21 @@ def begin_empty(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SnapshotStore, "newest", newest_or_none)
 
 
-def begin_behind_what_is_gone(patch: pytest.MonkeyPatch) -> None:
-    """Go on from the log where it begins, though what was before it is nowhere (F8)."""
+def begin_without_what_is_gone(patch: pytest.MonkeyPatch) -> None:
+    """Begin with an empty log and state where the log does not begin at its start (F8)."""
 
     def present(names: Any, _: object) -> list[int]:
         return recovery.present_segments(names)
 
+    def begin_anew(self: Any, snapshot: LogBase | None) -> str:
+        self.base = LogBase(0, 0)
+        self.entries.clear()
+        self.positions.clear()
+        return ""
+
     patch.setattr(recovery, "_segment_numbers", present)
-    patch.setattr(Recovered, "settle_base", lambda self, snapshot: "")
-    patch.setattr(replicas, "read_first_entry", lambda entry: pytest.fail("it went on"))
+    patch.setattr(Recovered, "settle_base", begin_anew)
+    take_a_lost_log_for_none(patch)
 
 
 def load_dumps_as_stock_does(patch: pytest.MonkeyPatch) -> None:
@@ -235,17 +241,13 @@ def arm_pickle(patch: pytest.MonkeyPatch) -> None:
             patch.setattr(module, "loads", pickle.loads)
 
 
-def unpickle_bodies(patch: pytest.MonkeyPatch) -> None:
-    """Run what is in an entry (F10)."""
+def unpickle_what_comes_in(patch: pytest.MonkeyPatch) -> None:
+    """Run what a stranger says first, and what is in an entry (F10)."""
 
     def decode(body: bytes) -> Any:
         return hostile.unpickle(body[1:])
 
     patch.setattr(entries, "decode_body", decode)
-
-
-def unpickle_frames(patch: pytest.MonkeyPatch) -> None:
-    """Run what a stranger says first (F10)."""
     patch.setattr(FrameReader, "_decode", lambda self, body: hostile.unpickle(body))
 
 
