@@ -178,6 +178,8 @@ class Selection:
         if standings is None:
             needs = Needs(self._job, group)
             standings = self._groups[group.name] = Standings(self._ground, needs)
+        known = standings.needs.group
+        assert known is group or known == group, "a job has one group of a name"
         return standings
 
     def _candidates(self, needs: Needs) -> Candidates:

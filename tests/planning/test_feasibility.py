@@ -117,36 +117,31 @@ def test_every_level_has_constraints(level):
     assert refusal(wanted, constraints=of_job) == ON_WINDOWS
 
 
-def test_reasons_come_in_their_order():
-    """Of job, drivers, group, tasks, volumes and devices the first one is told."""
-    volume = VolumeRequest(source="data")
-    device = Resources(devices=(DeviceRequest(),))
-    tasks = (Task(name="a", driver="java", constraints=(WINDOWS,), resources=device),)
-    reasons = []
-    of_job, of_group = (constraint("a", "=", "b"),), (constraint("c", "=", "d"),)
-    for _ in range(6):
-        wanted = group(
-            tasks=tasks, constraints=of_group, volumes={"v": volume} if volume else None
-        )
-        reason = refusal(wanted, constraints=of_job)
-        reasons.append(reason)
-        if reason == "a = b":
-            of_job = ()
-        elif reason == "missing drivers":
-            tasks = (
-                Task(name="a", driver="exec", constraints=(WINDOWS,), resources=device),
-            )
-        elif reason == "c = d":
-            of_group = ()
-        elif reason == ON_WINDOWS:
-            tasks = (Task(name="a", driver="exec", resources=device),)
-        else:
-            volume = None
+REASONS = (
+    "a = b", "missing drivers", "c = d", ON_WINDOWS,
+    "missing compatible host volumes", "missing devices",
+)  # fmt: skip
 
-    assert reasons == [
-        "a = b", "missing drivers", "c = d", ON_WINDOWS,
-        "missing compatible host volumes", "missing devices",
-    ]  # fmt: skip
+
+@pytest.mark.parametrize("first", range(len(REASONS)))
+def test_reasons_come_in_their_order(first):
+    """Job, drivers, group, tasks, volumes, devices: the first that refuses is told."""
+    is_wrong = [number >= first for number in range(len(REASONS))]
+    devices = (DeviceRequest(),) if is_wrong[5] else None
+    task = Task(
+        name="app",
+        driver="java" if is_wrong[1] else "exec",
+        constraints=(WINDOWS,) if is_wrong[3] else (LINUX,),
+        resources=Resources(devices=devices),
+    )
+    wanted = group(
+        tasks=(task,),
+        constraints=(constraint("c", "=", "d" if is_wrong[2] else "c"),),
+        volumes={"v": VolumeRequest(source="data")} if is_wrong[4] else None,
+    )
+    of_job = (constraint("a", "=", "b" if is_wrong[0] else "a"),)
+
+    assert refusal(wanted, constraints=of_job) == REASONS[first]
 
 
 def test_a_group_that_asks_for_nothing_may_run_anywhere():
