@@ -24,7 +24,7 @@ from cluster.simulation.surroundings import (
 from nodestate.config import ServerConfig, ServerEntry
 from nodestate.errors import SnapshotError
 from nodestate.fsm.state import State
-from nodestate.model.event import EvaluationCreated, Event, StateRestored
+from nodestate.model.event import Event, NodeWritten
 from nodestate.model.node import NodeKey
 from nodestate.replication.administration import Administration
 from nodestate.replication.configuration import ConfigurationLog
@@ -161,7 +161,7 @@ class SimulatedServer:
     def _on_applied(self, index: int, events: Sequence[Event]) -> None:
         now_s = self.process.active_s()
         for event in events:
-            if not isinstance(event, EvaluationCreated | StateRestored):
+            if isinstance(event, NodeWritten):
                 self._changes.setdefault(event.key, []).append((index, now_s))
                 self._changes.setdefault(None, []).append((index, now_s))
 

@@ -1,45 +1,79 @@
 """`apply`: the one way in which state changes, and the only dispatcher."""
 
-from typing import Final, NamedTuple, assert_never
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple, assert_never
 
-from nodestate.fsm import drains, nodes, requests, restores
-from nodestate.fsm.evaluations import Cause, evolve_evaluation_created
-from nodestate.fsm.state import EVALUATIONS, NODES, State
+from msgspec.structs import replace
+
+from nodestate.fsm import (
+    allocations,
+    drains,
+    evaluations,
+    garbage,
+    jobs,
+    nodes,
+    plans,
+    requests,
+    restores,
+)
+from nodestate.fsm.consequences import decide_consequences
+from nodestate.fsm.evaluations import Cause
+from nodestate.fsm.keys import WatchKey, keys_of
+from nodestate.fsm.state import State
 from nodestate.model.command import (
     AbandonRestore,
     AddRestorePiece,
+    ApplyPlan,
     BeginRestore,
+    CollectGarbage,
     Command,
     CompleteDrains,
+    DeregisterJob,
     EmitNodeEvents,
+    EvaluateJob,
     EvaluateNode,
     FinishRestore,
+    MarkAllocations,
     MissHeartbeats,
     PurgeNodes,
+    RegisterJob,
     RegisterNodes,
+    ReportAllocations,
     Restoring,
     SetDrain,
     SetEligibility,
+    UpdateEvaluations,
     UpdateNodeStatus,
 )
 from nodestate.model.event import (
+    AllocationMarked,
+    AllocationPlaced,
+    AllocationRemoved,
+    AllocationReported,
+    AllocationUpdated,
     EvaluationCreated,
+    EvaluationRemoved,
+    EvaluationUpdated,
     Event,
+    JobPurged,
+    JobRegistered,
+    JobStatusUpdated,
+    JobStopped,
+    JobSummaryUpdated,
+    JobWritten,
     NodeDrainUpdated,
     NodeEligibilityUpdated,
     NodeEventsAdded,
     NodePurged,
     NodeRegistered,
     NodeStatusUpdated,
+    NodeWritten,
     StateRestored,
 )
 from nodestate.model.node import NodeStatus
 from nodestate.model.outcome import Accepted, Outcome, Refused, RegistrationResult
 from nodestate.model.request import Request
 
-WatchKey = tuple[str, ...]
-_NODES_KEY: Final = (NODES,)
-_EVALUATIONS_KEY: Final = (EVALUATIONS,)
 EVERYTHING: Final[WatchKey] = ()
 """Touched when the whole state is another one: whoever waits for whatever is woken."""
 
@@ -95,14 +129,63 @@ def _apply_command(state: State, index: int, command: Command) -> Applied:
         return _apply_registrations(state, index, command)
     if isinstance(command, Restoring):
         return _apply_restoring(state, index, command)
+    if isinstance(command, ReportAllocations):
+        return _apply_reports(state, index, command)
+    if isinstance(command, ApplyPlan):
+        return _apply_plan(state, index, command)
     decided = _decide(state, command, index)
     if isinstance(decided, Refused):
         return Applied(decided, (), ())
+    followed = _follow(state, decided, index)
+    applied = followed.applied(index, node_count=len(state.nodes))
+    if isinstance(command, RegisterJob | DeregisterJob | EvaluateJob):
+        return _with_job_index(state, applied, command)
+    return applied
+
+
+def _follow(state: State, decided: Iterable[Event], index: int) -> "_Followed":
+    """Write what was decided, and what follows from that for jobs."""
     followed = _Followed()
-    for event in decided:
-        _evolve(state, event, index)
-        followed.add(event)
-    return followed.applied(index, node_count=len(state.nodes))
+    followed.take(state, decided, index)
+    return followed
+
+
+def _apply_reports(state: State, index: int, command: ReportAllocations) -> Applied:
+    """Accept or refuse each agent's report; the only one's refusal is the entry's."""
+    decided, refused = allocations.decide_report_allocations(state, command, index)
+    if refused and len(command.reports) == 1:
+        return Applied(refused[0].refused, (), ())
+    applied = _follow(state, decided, index).applied(index, node_count=len(state.nodes))
+    return _with(applied, refused_reports=refused)
+
+
+def _apply_plan(state: State, index: int, command: ApplyPlan) -> Applied:
+    decided = plans.decide_apply_plan(state, command, index)
+    if isinstance(decided, Refused):
+        return Applied(decided, (), ())
+    events, result = decided
+    applied = _follow(state, events, index).applied(index, node_count=len(state.nodes))
+    return _with(applied, plan=result)
+
+
+def _with_job_index(
+    state: State, applied: Applied, command: RegisterJob | DeregisterJob | EvaluateJob
+) -> Applied:
+    """Say at which index the job's specification is; a job that is gone went with this."""
+    key = command.job.key if isinstance(command, RegisterJob) else command.key
+    job = state.job(key)
+    if job is not None:
+        return _with(applied, job_modify_index=job.job_modify_index)
+    return _with(applied, job_modify_index=_index_of(applied))
+
+
+def _index_of(applied: Applied) -> int:
+    return applied.outcome.index if isinstance(applied.outcome, Accepted) else 0
+
+
+def _with(applied: Applied, **fields: Any) -> Applied:
+    """Return it with more told to the proposer."""
+    return applied._replace(outcome=replace(applied.outcome, **fields))
 
 
 def check(state: State, command: Command) -> None:
@@ -114,13 +197,73 @@ def check(state: State, command: Command) -> None:
             nodes.decide_register(state, registration, cause)
     elif isinstance(command, Restoring):
         restores.decide_step(state, command)
+    elif isinstance(command, ReportAllocations):
+        decided, _ = allocations.decide_report_allocations(state, command, index)
+        decide_consequences(state, decided, index)
+    elif isinstance(command, ApplyPlan):
+        planned = plans.decide_apply_plan(state, command, index)
+        if not isinstance(planned, Refused):
+            decide_consequences(state, planned[0], index)
     else:
-        _decide(state, command, index)
+        found = _decide(state, command, index)
+        if not isinstance(found, Refused):
+            decide_consequences(state, found, index)
 
 
-def _decide(
-    state: State, command: Command, index: int
-) -> list[Event] | list[EvaluationCreated] | Refused:
+def _decide(state: State, command: Command, index: int) -> Sequence[Event] | Refused:
+    match command:
+        case (
+            UpdateNodeStatus()
+            | MissHeartbeats()
+            | EmitNodeEvents()
+            | SetDrain()
+            | CompleteDrains()
+            | SetEligibility()
+            | EvaluateNode()
+            | PurgeNodes()
+        ):
+            return _decide_for_nodes(state, command, index)
+        case RegisterJob():
+            return jobs.decide_register_job(state, command, index)
+        case DeregisterJob():
+            return jobs.decide_deregister_job(state, command, index)
+        case EvaluateJob():
+            return jobs.decide_evaluate_job(state, command, index)
+        case MarkAllocations():
+            return allocations.decide_mark_allocations(state, command, index)
+        case UpdateEvaluations():
+            return evaluations.decide_update_evaluations(state, command, index)
+        case CollectGarbage():
+            return garbage.decide_collect_garbage(state, command)
+        case (
+            RegisterNodes()
+            | BeginRestore()
+            | AddRestorePiece()
+            | FinishRestore()
+            | AbandonRestore()
+            | ReportAllocations()
+            | ApplyPlan()
+        ):
+            raise AssertionError("these have ways of their own")
+        case _:
+            assert_never(command)
+
+
+_NodeCommand = (
+    UpdateNodeStatus
+    | MissHeartbeats
+    | EmitNodeEvents
+    | SetDrain
+    | CompleteDrains
+    | SetEligibility
+    | EvaluateNode
+    | PurgeNodes
+)
+
+
+def _decide_for_nodes(
+    state: State, command: _NodeCommand, index: int
+) -> Sequence[Event] | Refused:
     match command:
         case UpdateNodeStatus():
             return nodes.decide_update_status(state, command, index)
@@ -138,14 +281,6 @@ def _decide(
             return nodes.decide_evaluate(state, command, index)
         case PurgeNodes():
             return nodes.decide_purge(state, command, index)
-        case (
-            RegisterNodes()
-            | BeginRestore()
-            | AddRestorePiece()
-            | FinishRestore()
-            | AbandonRestore()
-        ):
-            raise AssertionError("registrations one after the other, restores by step")
         case _:
             assert_never(command)
 
@@ -163,9 +298,7 @@ def _apply_registrations(state: State, index: int, command: RegisterNodes) -> Ap
             )
             continue
         evaluations_before = len(followed.eval_ids)
-        for event in decided:
-            _evolve(state, event, index)
-            followed.add(event)
+        followed.take(state, decided, index)
         results.append(
             RegistrationResult(
                 node_id=registration.node.id,
@@ -201,17 +334,20 @@ class _Followed:
         self.is_node_written = False
         self.keys: dict[WatchKey, None] = {}
 
-    def add(self, event: Event) -> None:
-        """Take an event into account, and the keys that it touches."""
+    def take(self, state: State, decided: Iterable[Event], index: int) -> None:
+        """Write events, and what follows from them for jobs."""
+        events = list(decided)
+        for event in (*events, *decide_consequences(state, events, index)):
+            _evolve(state, event, index)
+            self._add(event)
+
+    def _add(self, event: Event) -> None:
         self.events.append(event)
+        self.keys.update(dict.fromkeys(keys_of(event)))
         if isinstance(event, EvaluationCreated):
             self.eval_ids.append(event.evaluation.id)
-            self.keys[_EVALUATIONS_KEY] = None
-            self.keys[EVALUATIONS, event.evaluation.id] = None
-        elif not isinstance(event, StateRestored):
+        elif isinstance(event, NodeWritten):
             self.is_node_written = True
-            self.keys[_NODES_KEY] = None
-            self.keys[NODES, event.key] = None
 
     def applied(
         self,
@@ -244,9 +380,36 @@ def _evolve(state: State, event: Event, index: int) -> None:
             nodes.evolve_node_written(state, event.key, event.node, index)
         case NodePurged():
             nodes.evolve_node_purged(state, event, index)
-        case EvaluationCreated():
-            evolve_evaluation_created(state, event, index)
+        case EvaluationCreated() | EvaluationUpdated():
+            evaluations.evolve_evaluation_written(state, event, index)
+        case EvaluationRemoved():
+            evaluations.evolve_evaluation_removed(state, event, index)
+        case (
+            AllocationPlaced()
+            | AllocationUpdated()
+            | AllocationMarked()
+            | AllocationReported()
+        ):
+            allocations.evolve_allocation_written(state, event, index)
+        case AllocationRemoved():
+            allocations.evolve_allocation_removed(state, event, index)
         case StateRestored():
             raise AssertionError("a restore swaps the tables as one")
+        case _:
+            _evolve_job(state, event, index)
+
+
+def _evolve_job(
+    state: State, event: JobWritten | JobPurged | JobSummaryUpdated, index: int
+) -> None:
+    match event:
+        case JobRegistered() | JobStopped():
+            jobs.evolve_job_version(state, event, index)
+        case JobStatusUpdated():
+            jobs.evolve_job_status(state, event, index)
+        case JobPurged():
+            jobs.evolve_job_purged(state, event, index)
+        case JobSummaryUpdated():
+            jobs.evolve_job_summary(state, event, index)
         case _:
             assert_never(event)

@@ -19,6 +19,7 @@ from nodestate.fsm.packing import NodePacker, NodeUnpacker
 from nodestate.fsm.state import NODES, State
 from nodestate.fsm.tables import TABLES, Item, Table
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
+from nodestate.model.job import Job
 from nodestate.model.node import Node
 
 PIECES_VERSION: Final = 1
@@ -48,7 +49,13 @@ class _Piece(msgspec.Struct, frozen=True, array_like=True):
     records: msgspec.Raw
 
 
-_INDEX_FIELDS: Final = ("create_index", "modify_index", "node_modify_index")
+_INDEX_FIELDS: Final = (
+    "create_index",
+    "modify_index",
+    "node_modify_index",
+    "alloc_modify_index",
+    "snapshot_index",
+)
 _HEAD: Final = msgpack_decoder(_Head)
 _PIECE: Final = msgpack_decoder(_Piece)
 _BY_NAME: Final = {table.name: table for table in TABLES}
@@ -203,6 +210,9 @@ def _capped(record: Any, index_max: int) -> Any:
         for name in _INDEX_FIELDS
         if getattr(record, name, 0) > index_max
     }
+    if isinstance(record, Job):
+        # Which job it is among those that had its id: versions are found by it.
+        changed.pop("create_index", None)
     if isinstance(record, Node):
         events = tuple(_capped(event, index_max) for event in record.events)
         if events != record.events:

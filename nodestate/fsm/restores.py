@@ -42,9 +42,19 @@ RESTORED: Final = (
     "draining_keys",
     "node_secrets",
     "jobs",
+    "system_job_keys",
+    "job_versions",
+    "versions_by_job",
+    "job_summaries",
+    "work_by_job",
     "allocations",
     "allocations_by_node",
+    "allocations_by_job",
+    "allocations_by_version",
+    "allocations_by_evaluation",
     "evaluations",
+    "evaluations_by_job",
+    "blocked_ids",
 )
 """What of a state is swapped."""
 

@@ -11,7 +11,7 @@ from nodestate.fsm.state import State
 from nodestate.model.allocation import Allocation
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
 from nodestate.model.evaluation import Evaluation
-from nodestate.model.job import Job
+from nodestate.model.job import Job, JobKey, JobSummary
 from nodestate.model.node import Node, NodeKey
 from nodestate.model.request import KeptKey, Remembered, Session
 
@@ -50,6 +50,8 @@ class _Image(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     evaluations: list[Evaluation]
     sessions: list[_SessionRow] = []
     idempotency_keys: list[_KeyRow] = []
+    job_versions: list[Job] = []
+    job_summaries: list[JobSummary] = []
 
 
 _DECODER: Final = msgpack_decoder(_Image)
@@ -78,6 +80,8 @@ def encode_state(state: State) -> bytes:
             idempotency_keys=[
                 _KeyRow(*id_, kept) for id_, kept in state.idempotency_keys.items()
             ],
+            job_versions=[job for _, job in sorted(state.job_versions.items())],
+            job_summaries=[item for _, item in sorted(state.job_summaries.items())],
         )
     )
 
@@ -98,12 +102,7 @@ def decode_state(content: bytes) -> State:
     for key, node in image.nodes:
         state.put_node(key, canonical(node))
     state.node_secrets.update(image.node_secrets)
-    for job in image.jobs:
-        state.put_job(job)
-    for allocation in image.allocations:
-        state.put_allocation(allocation)
-    for evaluation in image.evaluations:
-        state.evaluations[evaluation.id] = evaluation
+    _put_work(state, image)
     for row in image.sessions:
         state.sessions[row.server_id, row.boot_id] = Session(
             row.floor, row.last_index, dict(row.outcomes)
@@ -111,6 +110,19 @@ def decode_state(content: bytes) -> State:
     for keyed in image.idempotency_keys:
         state.put_idempotency_key((keyed.asked_by, keyed.key), keyed.kept)
     return state
+
+
+def _put_work(state: State, image: _Image) -> None:
+    for job in image.jobs:
+        state.put_job(job)
+    for job in image.job_versions:
+        state.put_job_version(job)
+    for summary in image.job_summaries:
+        state.job_summaries[JobKey((summary.namespace, summary.job_id))] = summary
+    for allocation in image.allocations:
+        state.put_allocation(allocation)
+    for evaluation in image.evaluations:
+        state.put_evaluation(evaluation)
 
 
 def digest(state: State) -> str:

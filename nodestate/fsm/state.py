@@ -2,14 +2,23 @@
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterator
-from typing import Final, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
+from nodestate.fsm.indexes import GroupIndex
 from nodestate.model.allocation import Allocation
 from nodestate.model.evaluation import Evaluation
-from nodestate.model.job import Job, JobKey
+from nodestate.model.job import (
+    JOB_VERSIONS_MAX,
+    Job,
+    JobKey,
+    JobSummary,
+    JobType,
+    JobVersionKey,
+    version_key,
+)
 from nodestate.model.node import Node, NodeKey
 from nodestate.model.request import KeptKey, KeyId, Session, SessionId
 
@@ -18,6 +27,16 @@ ALLOCATIONS: Final = "allocations"
 EVALUATIONS: Final = "evaluations"
 JOBS: Final = "jobs"
 TABLES: Final = (NODES, ALLOCATIONS, EVALUATIONS, JOBS)
+
+
+class Work(NamedTuple):
+    """How much there is of a job: what neither side has ended, and what is not over."""
+
+    live_allocations: int = 0
+    open_evaluations: int = 0
+
+
+NO_WORK: Final = Work()
 
 
 class Restore(Protocol):
@@ -37,18 +56,28 @@ class State:
 
     __slots__ = (
         "allocations",
+        "allocations_by_evaluation",
+        "allocations_by_job",
         "allocations_by_node",
+        "allocations_by_version",
+        "blocked_ids",
         "draining_keys",
         "evaluations",
+        "evaluations_by_job",
         "idempotency_keys",
         "idempotency_order",
         "indexes",
+        "job_summaries",
+        "job_versions",
         "jobs",
         "node_keys",
         "node_secrets",
         "nodes",
         "restore",
         "sessions",
+        "system_job_keys",
+        "versions_by_job",
+        "work_by_job",
     )
 
     def __init__(self) -> None:
@@ -57,9 +86,19 @@ class State:
         self.draining_keys: dict[NodeKey, None] = {}
         self.node_secrets: dict[NodeKey, bytes] = {}
         self.jobs: dict[JobKey, Job] = {}
+        self.system_job_keys: dict[JobKey, None] = {}
+        self.job_versions: dict[JobVersionKey, Job] = {}
+        self.versions_by_job: GroupIndex[JobKey, JobVersionKey] = GroupIndex()
+        self.job_summaries: dict[JobKey, JobSummary] = {}
+        self.work_by_job: dict[JobKey, Work] = {}
         self.allocations: dict[str, Allocation] = {}
-        self.allocations_by_node: dict[NodeKey, dict[str, None]] = {}
+        self.allocations_by_node: GroupIndex[NodeKey, str] = GroupIndex()
+        self.allocations_by_job: GroupIndex[JobKey, str] = GroupIndex()
+        self.allocations_by_version: GroupIndex[JobVersionKey, str] = GroupIndex()
+        self.allocations_by_evaluation: GroupIndex[str, str] = GroupIndex()
         self.evaluations: dict[str, Evaluation] = {}
+        self.evaluations_by_job: GroupIndex[JobKey, str] = GroupIndex()
+        self.blocked_ids: dict[str, None] = {}
         self.sessions: dict[SessionId, Session] = {}
         self.idempotency_keys: dict[KeyId, KeptKey] = {}  # the oldest first
         self.idempotency_order: deque[KeyId] = deque()
@@ -77,9 +116,19 @@ class State:
         copy.draining_keys = self.draining_keys.copy()
         copy.node_secrets = self.node_secrets.copy()
         copy.jobs = self.jobs.copy()
+        copy.system_job_keys = self.system_job_keys.copy()
+        copy.job_versions = self.job_versions.copy()
+        copy.versions_by_job = self.versions_by_job.copy()
+        copy.job_summaries = self.job_summaries.copy()
+        copy.work_by_job = self.work_by_job.copy()
         copy.allocations = self.allocations.copy()
         copy.allocations_by_node = self.allocations_by_node.copy()
+        copy.allocations_by_job = self.allocations_by_job.copy()
+        copy.allocations_by_version = self.allocations_by_version.copy()
+        copy.allocations_by_evaluation = self.allocations_by_evaluation.copy()
         copy.evaluations = self.evaluations.copy()
+        copy.evaluations_by_job = self.evaluations_by_job.copy()
+        copy.blocked_ids = self.blocked_ids.copy()
         copy.sessions = {
             id_: replace(session, outcomes=session.outcomes.copy())
             for id_, session in self.sessions.items()
@@ -116,12 +165,50 @@ class State:
         """Return the nodes that drain, sorted by key; most of the time there are none."""
         return [(key, self.nodes[key]) for key in sorted(self.draining_keys)]
 
+    def job(self, key: JobKey) -> Job | None:
+        """Return the job as it is wanted now, `None` if there is none."""
+        return self.jobs.get(key)
+
+    def job_of(self, allocation: Allocation) -> Job | None:
+        """Return the job as the allocation runs it; every placed one has it."""
+        return self.job_versions.get(allocation.version_key)
+
+    def versions_of(self, key: JobKey) -> list[Job]:
+        """Return the versions of a job that are kept, the newest first."""
+        keys = sorted(self.versions_by_job.group(key), reverse=True)
+        return [self.job_versions[version] for version in keys]
+
+    def system_jobs(self) -> list[Job]:
+        """Return the system jobs, sorted by key."""
+        return [self.jobs[key] for key in sorted(self.system_job_keys)]
+
+    def work_of(self, key: JobKey) -> Work:
+        """Return how much there is of a job."""
+        return self.work_by_job.get(key, NO_WORK)
+
     def allocations_on(self, key: NodeKey) -> list[Allocation]:
         """Return a node's allocations, sorted by id."""
-        return [
-            self.allocations[id_]
-            for id_ in sorted(self.allocations_by_node.get(key, ()))
-        ]
+        return self._allocations(self.allocations_by_node.group(key))
+
+    def allocations_of(self, key: JobKey) -> list[Allocation]:
+        """Return a job's allocations, of all its versions, sorted by id."""
+        return self._allocations(self.allocations_by_job.group(key))
+
+    def allocations_from(self, eval_id: str) -> list[Allocation]:
+        """Return the allocations that an evaluation made or changed, sorted by id."""
+        return self._allocations(self.allocations_by_evaluation.group(eval_id))
+
+    def _allocations(self, ids: Iterable[str]) -> list[Allocation]:
+        return [self.allocations[id_] for id_ in sorted(ids)]
+
+    def evaluations_of(self, key: JobKey) -> list[Evaluation]:
+        """Return a job's evaluations, sorted by id."""
+        ids = sorted(self.evaluations_by_job.group(key))
+        return [self.evaluations[id_] for id_ in ids]
+
+    def blocked_evaluations(self) -> list[Evaluation]:
+        """Return the evaluations that wait for room, sorted by id."""
+        return [self.evaluations[id_] for id_ in sorted(self.blocked_ids)]
 
     def put_node(self, key: NodeKey, node: Node) -> None:
         """Write a record; for `evolve_*` alone."""
@@ -142,18 +229,97 @@ class State:
 
     def put_job(self, job: Job) -> None:
         """Write a record; for `evolve_*` alone."""
-        self.jobs[JobKey((job.namespace, job.id))] = job
+        self.jobs[job.key] = job
+        if job.type is JobType.SYSTEM:
+            self.system_job_keys[job.key] = None
+
+    def remove_job(self, key: JobKey) -> None:
+        """Remove a record; for `evolve_*` alone."""
+        del self.jobs[key]
+        self.system_job_keys.pop(key, None)
+        self.job_summaries.pop(key, None)
+
+    def put_job_version(self, job: Job) -> None:
+        """Keep a version of a job; for `evolve_*` alone."""
+        key = version_key(job)
+        self.job_versions[key] = job
+        self.versions_by_job.add(key.job_key, key)
+
+    def prune_versions(self, key: JobKey) -> None:
+        """Drop the versions that are neither recent nor run; for `evolve_*` alone."""
+        job = self.jobs.get(key)
+        for version in tuple(self.versions_by_job.group(key)):
+            is_recent = (
+                job is not None
+                and version.create_index == job.create_index
+                and version.version > job.version - JOB_VERSIONS_MAX
+            )
+            if not is_recent and not self.allocations_by_version.count(version):
+                del self.job_versions[version]
+                self.versions_by_job.discard(key, version)
 
     def put_allocation(self, allocation: Allocation) -> None:
-        """Write a record and enter it under its node; for `evolve_*` alone."""
+        """Write a record and enter it in the indexes; for `evolve_*` alone."""
+        known = self.allocations.get(allocation.id)
         self.allocations[allocation.id] = allocation
-        on_node = self.allocations_by_node.get(allocation.node_key, {})
-        if allocation.id not in on_node:
-            # A new one in its place: shallow copies share the old one.
-            self.allocations_by_node[allocation.node_key] = {
-                **on_node,
-                allocation.id: None,
-            }
+        self._count_work(
+            allocation.job_key,
+            allocations=_live(allocation) - (0 if known is None else _live(known)),
+        )
+        if known is not None and _is_filed_alike(known, allocation):
+            return
+        if known is not None:
+            self._unfile_allocation(known)
+        self.allocations_by_node.add(allocation.node_key, allocation.id)
+        self.allocations_by_job.add(allocation.job_key, allocation.id)
+        self.allocations_by_version.add(allocation.version_key, allocation.id)
+        self.allocations_by_evaluation.add(allocation.eval_id, allocation.id)
+
+    def remove_allocation(self, id_: str) -> None:
+        """Remove a record; for `evolve_*` alone."""
+        allocation = self.allocations.pop(id_)
+        self._count_work(allocation.job_key, allocations=-_live(allocation))
+        self._unfile_allocation(allocation)
+
+    def _unfile_allocation(self, allocation: Allocation) -> None:
+        self.allocations_by_node.discard(allocation.node_key, allocation.id)
+        self.allocations_by_job.discard(allocation.job_key, allocation.id)
+        self.allocations_by_version.discard(allocation.version_key, allocation.id)
+        self.allocations_by_evaluation.discard(allocation.eval_id, allocation.id)
+
+    def put_evaluation(self, evaluation: Evaluation) -> None:
+        """Write a record and enter it in the indexes; for `evolve_*` alone."""
+        known = self.evaluations.get(evaluation.id)
+        if known is not None:
+            self._unfile_evaluation(known)
+        self.evaluations[evaluation.id] = evaluation
+        self.evaluations_by_job.add(evaluation.job_key, evaluation.id)
+        if evaluation.is_blocked:
+            self.blocked_ids[evaluation.id] = None
+        self._count_work(evaluation.job_key, evaluations=_open(evaluation))
+
+    def remove_evaluation(self, id_: str) -> None:
+        """Remove a record; for `evolve_*` alone."""
+        self._unfile_evaluation(self.evaluations.pop(id_))
+
+    def _unfile_evaluation(self, evaluation: Evaluation) -> None:
+        self.evaluations_by_job.discard(evaluation.job_key, evaluation.id)
+        self.blocked_ids.pop(evaluation.id, None)
+        self._count_work(evaluation.job_key, evaluations=-_open(evaluation))
+
+    def _count_work(
+        self, key: JobKey, *, allocations: int = 0, evaluations: int = 0
+    ) -> None:
+        if not allocations and not evaluations:
+            return
+        work = self.work_of(key)
+        now = Work(
+            work.live_allocations + allocations, work.open_evaluations + evaluations
+        )
+        if now == NO_WORK:
+            del self.work_by_job[key]
+        else:
+            self.work_by_job[key] = now
 
     def put_idempotency_key(self, key_id: KeyId, kept: KeptKey) -> None:
         """Write a record behind all others; for `evolve_*` alone."""
@@ -173,3 +339,19 @@ class State:
     def drop_oldest_idempotency_key(self) -> None:
         """Remove that record; for `evolve_*` alone."""
         del self.idempotency_keys[self.idempotency_order.popleft()]
+
+
+def _live(allocation: Allocation) -> int:
+    return 0 if allocation.is_terminal else 1
+
+
+def _open(evaluation: Evaluation) -> int:
+    return 0 if evaluation.is_terminal else 1
+
+
+def _is_filed_alike(known: Allocation, allocation: Allocation) -> bool:
+    return (
+        known.node_key == allocation.node_key
+        and known.eval_id == allocation.eval_id
+        and known.version_key == allocation.version_key
+    )

@@ -13,7 +13,7 @@ from nodestate.errors import SnapshotError
 from nodestate.fsm.state import ALLOCATIONS, EVALUATIONS, JOBS, NODES, State
 from nodestate.model.allocation import Allocation
 from nodestate.model.evaluation import Evaluation
-from nodestate.model.job import Job, JobKey
+from nodestate.model.job import Job, JobKey, JobSummary, JobVersionKey, version_key
 from nodestate.model.node import Node, NodeKey
 from nodestate.model.request import KeptKey, KeyId, Remembered, Session, SessionId
 
@@ -90,6 +90,18 @@ def _put_allocations(state: State, items: list[Item]) -> None:
         state.put_allocation(allocation)
 
 
+def _put_evaluations(state: State, items: list[Item]) -> None:
+    for _, evaluation in items:
+        state.put_evaluation(evaluation)
+
+
+def _put_job_versions(state: State, items: list[Item]) -> None:
+    for key, job in items:
+        if version_key(job) != key:
+            raise SnapshotError(f"a version of job {key.job_id!r} is not what it says")
+        state.put_job_version(job)
+
+
 def _session_items(state: State) -> Iterator[Item]:
     """Yield the sessions without their outcomes, of which there may be many."""
     for key in sorted(state.sessions):
@@ -139,7 +151,7 @@ TABLES: Final = (
           lambda state: len(state.allocations), _put_allocations),
     Table(EVALUATIONS, str, Evaluation, lambda state: _sorted_items(state.evaluations),
           lambda state: len(state.evaluations),
-          lambda state, items: state.evaluations.update(items)),
+          _put_evaluations),
     Table("sessions", SessionId, tuple[int, int], _session_items,
           lambda state: len(state.sessions), _put_sessions),
     Table("session_outcomes", tuple[str, str, int], Remembered, _outcome_items,
@@ -149,4 +161,11 @@ TABLES: Final = (
           lambda state: iter(state.idempotency_keys.items()),
           lambda state: len(state.idempotency_keys),
           _put_idempotency_keys, is_sorted=False),
+    Table("job_versions", JobVersionKey, Job,
+          lambda state: _sorted_items(state.job_versions),
+          lambda state: len(state.job_versions), _put_job_versions),
+    Table("job_summaries", JobKey, JobSummary,
+          lambda state: _sorted_items(state.job_summaries),
+          lambda state: len(state.job_summaries),
+          lambda state, items: state.job_summaries.update(items)),
 )  # fmt: skip

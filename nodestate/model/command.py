@@ -6,7 +6,11 @@ old entries meant. A command carries every value that could differ between serve
 
 import msgspec
 
+from nodestate.model.allocation import DesiredTransition, ReportedAllocation
+from nodestate.model.evaluation import Evaluation
+from nodestate.model.job import Job, JobKey
 from nodestate.model.node import DrainStrategy, Node, NodeEvent, NodeKey, NodeStatus
+from nodestate.model.plan import Plan
 
 ANONYMOUS = "anonymous"
 SERVER = "server"
@@ -154,6 +158,116 @@ class AbandonRestore(_Command, frozen=True, kw_only=True, tag="restore.abandon")
     restore_id: str
 
 
+class RegisterJob(_Command, frozen=True, kw_only=True, tag="job.register"):
+    """Register a job, whole and valid, and have it looked at.
+
+    With `is_index_enforced` the job's `job_modify_index` must be `enforced_index`; 0 is a
+    job that must not be there yet.
+    """
+
+    job: Job
+    seed: bytes
+    is_index_enforced: bool = False
+    enforced_index: int = 0
+
+
+class DeregisterJob(_Command, frozen=True, kw_only=True, tag="job.deregister"):
+    """Stop a job, or forget it, and have it looked at."""
+
+    key: JobKey
+    seed: bytes
+    is_purge: bool = False
+
+
+class EvaluateJob(_Command, frozen=True, kw_only=True, tag="job.evaluate"):
+    """Have a job looked at; with `force_reschedule` its failed allocations are replaced."""
+
+    key: JobKey
+    seed: bytes
+    force_reschedule: bool = False
+
+
+class AgentReport(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What one agent says of allocations on its node."""
+
+    key: NodeKey
+    secret_sha256: bytes
+    allocations: tuple[ReportedAllocation, ...]
+
+
+class ReportAllocations(_Command, frozen=True, kw_only=True, tag="allocation.report"):
+    """Take down what agents report, each agent's report accepted or refused on its own."""
+
+    reports: tuple[AgentReport, ...]
+    seed: bytes
+
+
+class MarkAllocations(_Command, frozen=True, kw_only=True, tag="allocation.mark"):
+    """Tell schedulers what to do with allocations, and have their jobs looked at.
+
+    `is_drain` marks hold only where the node still drains. With `is_paced` they also keep
+    to what the group's `migrate` lets move at once, as things stand when they are applied.
+    Without `is_drain` an operator asks, and it holds for whatever still runs.
+    """
+
+    ids: tuple[str, ...]
+    seed: bytes
+    transition: DesiredTransition = DesiredTransition(migrate=True)
+    is_drain: bool = False
+    is_paced: bool = False
+
+
+class ApplyPlan(_Command, frozen=True, kw_only=True, tag="plan.apply"):
+    """Carry out what of a plan still fits, and keep the evaluations it calls for later."""
+
+    plan: Plan
+    evaluations: tuple[Evaluation, ...] = ()
+
+
+class EvaluationChange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An evaluation as it is to be.
+
+    `modify_index` is that of the record it takes the place of, 0 for a new one: where
+    the record has changed since, or is over, this change is passed over.
+    """
+
+    evaluation: Evaluation
+    modify_index: int = 0
+
+
+class UpdateEvaluations(_Command, frozen=True, kw_only=True, tag="evaluation.update"):
+    """Write what became of evaluations, and those that follow from them.
+
+    With `is_atomic` all of the changes hold or none.
+    """
+
+    changes: tuple[EvaluationChange, ...]
+    is_atomic: bool = False
+
+
+class SeenJob(msgspec.Struct, frozen=True, gc=False):
+    """A job as it was seen: one that has changed since is passed over."""
+
+    key: JobKey
+    modify_index: int
+
+
+class SeenNode(msgspec.Struct, frozen=True, gc=False):
+    """A node as it was seen: one that has changed since is passed over."""
+
+    key: NodeKey
+    modify_index: int
+
+
+class CollectGarbage(_Command, frozen=True, kw_only=True, tag="garbage.collect"):
+    """Remove what is over. Whatever is still of use when this is applied stays."""
+
+    jobs: tuple[SeenJob, ...] = ()
+    allocation_ids: tuple[str, ...] = ()
+    evaluation_ids: tuple[str, ...] = ()
+    nodes: tuple[SeenNode, ...] = ()
+
+
 Restoring = BeginRestore | AddRestorePiece | FinishRestore | AbandonRestore
 
 Command = (
@@ -170,4 +284,12 @@ Command = (
     | AddRestorePiece
     | FinishRestore
     | AbandonRestore
+    | RegisterJob
+    | DeregisterJob
+    | EvaluateJob
+    | ReportAllocations
+    | MarkAllocations
+    | ApplyPlan
+    | UpdateEvaluations
+    | CollectGarbage
 )

@@ -6,7 +6,9 @@ again. Node history, the event stream and the watchers are fed by the same event
 
 import msgspec
 
+from nodestate.model.allocation import Allocation
 from nodestate.model.evaluation import Evaluation
+from nodestate.model.job import Job, JobSummary
 from nodestate.model.node import Node, NodeKey
 
 
@@ -71,6 +73,103 @@ class StateRestored(msgspec.Struct, frozen=True, gc=False, tag="state.restored")
     restore_id: str
 
 
+class JobRegistered(msgspec.Struct, frozen=True, gc=False, tag="job.registered"):
+    """A job was registered, for the first time or in a new version."""
+
+    job: Job
+
+
+class JobStopped(msgspec.Struct, frozen=True, gc=False, tag="job.stopped"):
+    """A job is no longer wanted; this is its version that says so."""
+
+    job: Job
+
+
+class JobPurged(msgspec.Struct, frozen=True, gc=False, tag="job.purged"):
+    """A job was forgotten; `job` is what it was."""
+
+    job: Job
+
+
+class JobStatusUpdated(msgspec.Struct, frozen=True, gc=False, tag="job.status_updated"):
+    """A job's status changed, because of its allocations and evaluations."""
+
+    job: Job
+
+
+class JobSummaryUpdated(
+    msgspec.Struct, frozen=True, gc=False, tag="job.summary_updated"
+):
+    """A job's numbers changed."""
+
+    summary: JobSummary
+
+
+class AllocationPlaced(msgspec.Struct, frozen=True, gc=False, tag="allocation.placed"):
+    """A new allocation."""
+
+    allocation: Allocation
+
+
+class AllocationUpdated(
+    msgspec.Struct, frozen=True, gc=False, tag="allocation.updated"
+):
+    """A plan stopped, changed or annotated an allocation, or replaced it."""
+
+    allocation: Allocation
+
+
+class AllocationMarked(msgspec.Struct, frozen=True, gc=False, tag="allocation.marked"):
+    """A scheduler is told what to do with an allocation."""
+
+    allocation: Allocation
+
+
+class AllocationReported(
+    msgspec.Struct, frozen=True, gc=False, tag="allocation.reported"
+):
+    """An agent said how an allocation does."""
+
+    allocation: Allocation
+
+
+class AllocationRemoved(
+    msgspec.Struct, frozen=True, gc=False, tag="allocation.removed"
+):
+    """An allocation that was over was removed; this is what it was."""
+
+    allocation: Allocation
+
+
+class EvaluationUpdated(
+    msgspec.Struct, frozen=True, gc=False, tag="evaluation.updated"
+):
+    """Something became of an evaluation."""
+
+    evaluation: Evaluation
+
+
+class EvaluationRemoved(
+    msgspec.Struct, frozen=True, gc=False, tag="evaluation.removed"
+):
+    """An evaluation that was over was removed; this is what it was."""
+
+    evaluation: Evaluation
+
+
+NodeWritten = (
+    NodeRegistered
+    | NodeStatusUpdated
+    | NodeEventsAdded
+    | NodeDrainUpdated
+    | NodeEligibilityUpdated
+    | NodePurged
+)
+AllocationWritten = (
+    AllocationPlaced | AllocationUpdated | AllocationMarked | AllocationReported
+)
+JobWritten = JobRegistered | JobStopped | JobStatusUpdated
+
 Event = (
     NodeRegistered
     | NodeStatusUpdated
@@ -80,4 +179,16 @@ Event = (
     | NodePurged
     | EvaluationCreated
     | StateRestored
+    | JobRegistered
+    | JobStopped
+    | JobPurged
+    | JobStatusUpdated
+    | JobSummaryUpdated
+    | AllocationPlaced
+    | AllocationUpdated
+    | AllocationMarked
+    | AllocationReported
+    | AllocationRemoved
+    | EvaluationUpdated
+    | EvaluationRemoved
 )

@@ -5,6 +5,8 @@ from typing import Final
 
 import msgspec
 
+from nodestate.model.plan import PlanResult
+
 
 class RefusalCode(StrEnum):
     """Why the state machine refused; the API has one table from code to status."""
@@ -30,6 +32,13 @@ KEY_REUSED: Final = (
 STALE_REQUEST: Final = "request id is no longer remembered"
 
 
+JOB_NOT_FOUND: Final = "job not found"
+ALLOCATION_NOT_FOUND: Final = "alloc not found"
+EVALUATION_NOT_FOUND: Final = "eval not found"
+PLAN_IS_OLD: Final = "the evaluation has changed since the plan was made"
+EVALUATION_IS_OLD: Final = "the evaluation has changed since"
+
+
 class Refused(msgspec.Struct, frozen=True, gc=False, tag="refused", omit_defaults=True):
     """Nothing changed, and why. `is_replayed` is as for `Accepted`."""
 
@@ -50,6 +59,13 @@ class RegistrationResult(
     is_down: bool = False  # registered as down: it gets no TTL
 
 
+class RefusedReport(msgspec.Struct, frozen=True, gc=False):
+    """An agent's report that was refused, by its place among those of the entry."""
+
+    number: int
+    refused: Refused
+
+
 class Accepted(
     msgspec.Struct,
     frozen=True,
@@ -62,6 +78,7 @@ class Accepted(
 
     `node_count` is the number of registered nodes after the entry. Evaluations are made
     by the entry itself, so `eval_create_index` is `index` wherever there are any.
+    `job_modify_index` is that of the job that was asked about, 0 if there is none.
     `is_replayed` says that the entry was not applied: this is what was told to an earlier
     one with the same idempotency key.
     """
@@ -72,6 +89,9 @@ class Accepted(
     node_count: int = 0
     registrations: tuple[RegistrationResult, ...] = ()
     is_replayed: bool = False
+    job_modify_index: int = 0
+    refused_reports: tuple[RefusedReport, ...] = ()
+    plan: PlanResult | None = None
 
     @property
     def eval_create_index(self) -> int:

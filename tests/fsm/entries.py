@@ -157,7 +157,7 @@ class Log:
     def apply(self, command: Command) -> Applied:
         """Apply as the next entry; each has a seed of its own."""
         self.index += 1
-        if not isinstance(command, EmitNodeEvents | CompleteDrains):
+        if "seed" in command.__struct_fields__:
             command = replace(command, seed=self.index.to_bytes(16, "big"))
         self.last_command = command
         return machine.apply(self.state, self.index, command)

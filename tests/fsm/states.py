@@ -4,18 +4,21 @@ from nodestate.fsm import machine
 from nodestate.fsm.state import State
 from nodestate.model.command import Command, Restoring
 from nodestate.model.request import IdempotencyKey, Origin, Request
-from tests.fsm.entries import N1, N2, Log, drain, evaluate, register, registration
+from tests.fsm.entries import N1, N2, drain, evaluate, register, registration
 from tests.fsm.test_golden import commands
+from tests.fsm.work import Working, work
 
 
 def full_state() -> State:
     """Return a state made by entries alone, but for jobs and allocations."""
-    log = Log()
+    log = Working()
     log.put_system_job()
     log.put_allocation()
     for made in commands():
         if not isinstance(made, Restoring):
             log.apply(made)
+    for made in work(log):
+        log.apply(made)
     requests: list[tuple[Command, str, str]] = [
         (register(registration(N1), registration(N2)), "", "boot"),
         (drain(node_key=N2), "key", "boot"),

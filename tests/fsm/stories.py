@@ -169,7 +169,8 @@ def event_name(event: Event) -> str:
         return f"{tag} {event.evaluation.job_id}"
     if isinstance(event, StateRestored):
         return f"{tag} {event.restore_id}"
-    return f"{tag} {name_of(event.key)}"
+    key = getattr(event, "key", None)
+    return str(tag) if key is None else f"{tag} {name_of(key)}"
 
 
 # Commands

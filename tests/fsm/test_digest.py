@@ -64,6 +64,8 @@ CHANGES = {
     "sessions": lambda state: setattr(state.sessions["A", "boot"], "floor", 9),
     "session_outcomes": lambda state: state.sessions["A", "boot"].outcomes.popitem(),
     "idempotency_keys": lambda state: state.idempotency_keys.popitem(),
+    "job_versions": lambda state: state.job_versions.popitem(),
+    "job_summaries": lambda state: state.job_summaries.popitem(),
 }
 
 

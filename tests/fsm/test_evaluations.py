@@ -3,19 +3,23 @@
 import uuid
 
 import pytest
+from msgspec.structs import replace
 
 from nodestate.fsm.evaluations import (
     Cause,
     decide_node_evaluations,
     derived_id,
-    evolve_evaluation_created,
+    evolve_evaluation_written,
 )
 from nodestate.fsm.state import State
-from nodestate.model.allocation import Allocation
+from nodestate.model.allocation import Allocation, AllocMetric
+from nodestate.model.command import EvaluationChange, UpdateEvaluations
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.event import EvaluationCreated
 from nodestate.model.job import Job, JobKey, JobType
+from nodestate.model.outcome import EVALUATION_IS_OLD, RefusalCode
 from tests.fsm.entries import N1, N2, SEED, START_NS, id_of, node
+from tests.fsm.work import WorkLog, evaluate_job, placement, register_job
 
 CAUSE = Cause(entry_index=77, at_ns=START_NS, seed=SEED)
 WEB = JobKey(("default", "web"))
@@ -151,8 +155,97 @@ def test_what_was_decided_is_written():
     state = State()
     evaluation = Evaluation(id="e1", create_index=9)
 
-    evolve_evaluation_created(state, EvaluationCreated(evaluation), 9)
+    evolve_evaluation_written(state, EvaluationCreated(evaluation), 9)
 
     assert state.evaluations == {"e1": evaluation}
     assert state.table_index("evaluations") == 9
     assert state.table_index("nodes") == 0
+
+
+# What becomes of evaluations
+
+
+def test_an_evaluation_ends_with_what_its_scheduler_says():
+    log = WorkLog(register_job())
+    before = log.evaluation()
+
+    log.end(status_description="done", queued_allocations={"g": 0})
+
+    after = log.state.evaluations[before.id]
+    assert (after.status, after.status_description) == ("complete", "done")
+    assert (after.create_index, after.create_time) == (before.create_index, START_NS)
+    assert (after.modify_index, after.modify_time) == (log.index, START_NS + 1)
+
+
+def test_a_new_evaluation_is_stored_as_of_this_entry():
+    log = WorkLog(register_job())
+    blocked = Evaluation(id="b", job_id="web", status="blocked", create_index=5)
+    command = UpdateEvaluations(at_ns=7, changes=(EvaluationChange(blocked),))
+
+    told = log.accept(command)
+
+    stored = log.state.evaluations["b"]
+    assert (stored.create_index, stored.modify_index) == (log.index, log.index)
+    assert (stored.create_time, stored.modify_time) == (7, 7)
+    assert told.eval_ids == ("b",)
+    assert log.state.blocked_evaluations() == [stored]
+
+
+@pytest.mark.parametrize("case", ["moved", "over", "there", "gone"])
+def test_a_change_of_what_has_changed_is_passed_over(case):
+    log = WorkLog(register_job())
+    command = log.ending(status_description="late")
+    if case == "moved":
+        log.carry_out(placement("a-1"))
+    elif case == "over":
+        log.end()
+        (over,) = log.state.evaluations.values()
+        again = EvaluationChange(over, over.modify_index)
+        command = UpdateEvaluations(at_ns=7, changes=(again,))
+    elif case == "there":
+        new = EvaluationChange(log.evaluation())
+        command = UpdateEvaluations(at_ns=7, changes=(new,))
+    else:
+        unknown = EvaluationChange(Evaluation(id="none"), 7)
+        command = UpdateEvaluations(at_ns=7, changes=(unknown,))
+
+    assert log.accept(command).index == 0
+    refused = log.refuse(replace(command, is_atomic=True))
+
+    assert (refused.code, refused.reason) == (RefusalCode.CONFLICT, EVALUATION_IS_OLD)
+
+
+def test_success_ends_those_that_wait_for_room():
+    log = WorkLog(register_job())
+    log.end(status="blocked")
+    blocked = log.state.blocked_evaluations()[0]
+    told = log.accept(evaluate_job())
+    (successful,) = told.eval_ids
+    ended = replace(log.state.evaluations[successful], status="complete")
+
+    log.accept(
+        UpdateEvaluations(
+            at_ns=START_NS, changes=(EvaluationChange(ended, ended.modify_index),)
+        )
+    )
+
+    canceled = log.state.evaluations[blocked.id]
+    assert canceled.status == "canceled"
+    assert canceled.status_description == f'evaluation "{successful}" successful'
+    assert log.state.blocked_evaluations() == []
+
+
+def test_an_end_with_failures_leaves_those_that_wait():
+    log = WorkLog(register_job())
+    log.end(status="blocked")
+    log.accept(evaluate_job())
+    newest = max(log.state.evaluations.values(), key=lambda item: item.create_index)
+    failed = replace(newest, status="complete", failed_tg_allocs={"g": AllocMetric()})
+
+    log.accept(
+        UpdateEvaluations(
+            at_ns=START_NS, changes=(EvaluationChange(failed, newest.modify_index),)
+        )
+    )
+
+    assert len(log.state.blocked_evaluations()) == 1

@@ -9,6 +9,7 @@ guarded (design of the log), never the file. A release adds one, and touches no 
 """
 
 import json
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
@@ -72,6 +73,7 @@ from tests.fsm.entries import (
     status,
     stop_drain,
 )
+from tests.fsm.work import Working, work
 
 FOLDER = Path(__file__).parent / "golden"
 RELEASES = sorted(FOLDER.glob("*.json"))
@@ -127,7 +129,7 @@ def test_an_old_state_is_written_as_it_was(path):
 
 
 def test_there_is_a_release_and_it_has_every_command():
-    kinds = {type(command) for command in commands()}
+    kinds = {type(command) for command in applied(Working())}
 
     assert kinds == set(get_args(Command))
     assert RELEASES
@@ -278,24 +280,32 @@ def restoring(restore_id: str) -> list[Command]:
     return [begin, *adding, FinishRestore(at_ns=START_NS, restore_id=restore_id)]
 
 
+def applied(log: Working) -> Iterator[Command]:
+    """Apply every kind of command, and yield each."""
+    for command in commands():
+        log.apply(command)
+        yield command
+    for command in work(log):
+        log.apply(command)
+        yield command
+
+
 def write_release(name: str) -> None:
     """Write down what this code makes of the commands; never over an older file."""
     path = FOLDER / f"{name}.json"
-    log = Log()
+    log = Working()
     log.put_system_job()
     log.put_allocation()
     log.put_allocation("a2", job_id="batch", node_key=N3, client_status="running")
     begin = encode_state(log.state).hex()
-    entries = []
-    for command in commands():
-        log.apply(command)
-        entries.append(
-            {
-                "index": log.index,
-                "command": MSGPACK.encode(log.last_command).hex(),
-                "digest": digest(log.state),
-            }
-        )
+    entries = [
+        {
+            "index": log.index,
+            "command": MSGPACK.encode(log.last_command).hex(),
+            "digest": digest(log.state),
+        }
+        for _ in applied(log)
+    ]
     content = {"state": begin, "entries": entries}
     with path.open("x") as file:
         file.write(json.dumps(content, indent=1) + "\n")

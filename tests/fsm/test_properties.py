@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from nodestate.fsm import machine
-from nodestate.fsm.machine import Applied, WatchKey
+from nodestate.fsm.keys import WatchKey
+from nodestate.fsm.machine import Applied
 from nodestate.fsm.snapshot import decode_state, digest, encode_state
 from nodestate.fsm.state import EVALUATIONS, NODES, State
 from nodestate.model.command import Command, RegisterNodes, Registration

@@ -13,7 +13,15 @@ from tests.fsm.states import full_state
 DERIVED = {
     "node_keys",
     "draining_keys",
+    "system_job_keys",
+    "versions_by_job",
+    "work_by_job",
     "allocations_by_node",
+    "allocations_by_job",
+    "allocations_by_version",
+    "allocations_by_evaluation",
+    "evaluations_by_job",
+    "blocked_ids",
     "idempotency_order",
 }
 # What is not a table of records, and is written apart.

@@ -5,30 +5,48 @@ from typing import get_args
 import msgspec
 import pytest
 
+from nodestate.model.allocation import AllocatedResources, ReportedAllocation
 from nodestate.model.command import (
     ANONYMOUS,
     AbandonRestore,
     AddRestorePiece,
+    AgentReport,
+    ApplyPlan,
     BeginRestore,
+    CollectGarbage,
     Command,
     CompletedDrain,
     CompleteDrains,
+    DeregisterJob,
     EmitNodeEvents,
+    EvaluateJob,
     EvaluateNode,
+    EvaluationChange,
     FinishRestore,
+    MarkAllocations,
     MissHeartbeats,
     PurgeNodes,
+    RegisterJob,
     RegisterNodes,
     Registration,
+    ReportAllocations,
+    SeenJob,
+    SeenNode,
     SetDrain,
     SetEligibility,
+    UpdateEvaluations,
     UpdateNodeStatus,
 )
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
+from nodestate.model.evaluation import Evaluation
+from nodestate.model.job import Job, JobKey, JobVersionKey
 from nodestate.model.node import Node, NodeEvent, NodeKey, NodeStatus
+from nodestate.model.plan import Annotation, InPlaceUpdate, Placement, Plan, Stop
+from nodestate.model.timestamp import Timestamp
 
 DECODER: msgspec.msgpack.Decoder[Command] = msgpack_decoder(Command)  # type: ignore[arg-type]
 KEY = NodeKey("1" * 32)
+JOB = JobKey(("default", "j"))
 COMMANDS: dict[str, Command] = {
     "node.register": RegisterNodes(
         at_ns=1, registrations=(Registration(KEY, Node(id="n"), b"d"),), seed=b"s"
@@ -51,6 +69,53 @@ COMMANDS: dict[str, Command] = {
     "restore.piece": AddRestorePiece(at_ns=1, restore_id="r", number=0, piece=b"p"),
     "restore.finish": FinishRestore(at_ns=1, restore_id="r"),
     "restore.abandon": AbandonRestore(at_ns=1, restore_id="r"),
+    "job.register": RegisterJob(at_ns=1, job=Job(id="j"), seed=b"s", enforced_index=7),
+    "job.deregister": DeregisterJob(at_ns=1, key=JOB, seed=b"s", is_purge=True),
+    "job.evaluate": EvaluateJob(at_ns=1, key=JOB, seed=b"s", force_reschedule=True),
+    "allocation.report": ReportAllocations(
+        at_ns=1,
+        reports=(
+            AgentReport(
+                KEY, b"d", (ReportedAllocation(id="a", client_status="running"),)
+            ),
+        ),
+        seed=b"s",
+    ),
+    "allocation.mark": MarkAllocations(at_ns=1, ids=("a",), seed=b"s", is_paced=True),
+    "plan.apply": ApplyPlan(
+        at_ns=1,
+        plan=Plan(
+            eval_id="e",
+            eval_modify_index=7,
+            job_key=JOB,
+            version=JobVersionKey("default", "j", 5, 1),
+            placements=(
+                Placement(
+                    id="a",
+                    name="j.g[0]",
+                    task_group="g",
+                    node_key=KEY,
+                    resources=AllocatedResources(),
+                ),
+            ),
+            stops=(Stop(id="b", node_key=KEY, description="d", only_with="a"),),
+            updates=(
+                InPlaceUpdate(id="c", node_key=KEY, resources=AllocatedResources()),
+            ),
+            annotations=(Annotation(id="d", node_key=KEY, followup_eval_id="f"),),
+        ),
+        evaluations=(Evaluation(id="f", wait_until=Timestamp(5)),),
+    ),
+    "evaluation.update": UpdateEvaluations(
+        at_ns=1, changes=(EvaluationChange(Evaluation(id="e"), 7),), is_atomic=True
+    ),
+    "garbage.collect": CollectGarbage(
+        at_ns=1,
+        jobs=(SeenJob(JOB, 7),),
+        allocation_ids=("a",),
+        evaluation_ids=("e",),
+        nodes=(SeenNode(KEY, 8),),
+    ),
 }
 
 

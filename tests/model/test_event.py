@@ -5,11 +5,24 @@ from typing import get_args
 import msgspec
 import pytest
 
+from nodestate.model.allocation import Allocation, AllocMetric, TaskEvent, TaskState
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.event import (
+    AllocationMarked,
+    AllocationPlaced,
+    AllocationRemoved,
+    AllocationReported,
+    AllocationUpdated,
     EvaluationCreated,
+    EvaluationRemoved,
+    EvaluationUpdated,
     Event,
+    JobPurged,
+    JobRegistered,
+    JobStatusUpdated,
+    JobStopped,
+    JobSummaryUpdated,
     NodeDrainUpdated,
     NodeEligibilityUpdated,
     NodeEventsAdded,
@@ -18,8 +31,13 @@ from nodestate.model.event import (
     NodeStatusUpdated,
     StateRestored,
 )
+from nodestate.model.job import GroupSummary, Job, JobSummary, TaskGroup
 from nodestate.model.node import Node, NodeKey
 
+JOB = Job(id="j", task_groups=(TaskGroup(name="g"),))
+ALLOCATION = Allocation(
+    id="a", metrics=AllocMetric(), task_states={"t": TaskState(events=(TaskEvent(),))}
+)
 KEY, NODE = NodeKey("1" * 32), Node(id="n", create_index=1)
 EVENTS: dict[str, Event] = {
     "node.registered": NodeRegistered(KEY, NODE, b"s"),
@@ -30,6 +48,20 @@ EVENTS: dict[str, Event] = {
     "node.purged": NodePurged(KEY, NODE),
     "evaluation.created": EvaluationCreated(Evaluation(id="e")),
     "state.restored": StateRestored("r"),
+    "job.registered": JobRegistered(JOB),
+    "job.stopped": JobStopped(JOB),
+    "job.purged": JobPurged(JOB),
+    "job.status_updated": JobStatusUpdated(JOB),
+    "job.summary_updated": JobSummaryUpdated(
+        JobSummary(job_id="j", summary={"g": GroupSummary(running=1)})
+    ),
+    "allocation.placed": AllocationPlaced(ALLOCATION),
+    "allocation.updated": AllocationUpdated(ALLOCATION),
+    "allocation.marked": AllocationMarked(ALLOCATION),
+    "allocation.reported": AllocationReported(ALLOCATION),
+    "allocation.removed": AllocationRemoved(ALLOCATION),
+    "evaluation.updated": EvaluationUpdated(Evaluation(id="e")),
+    "evaluation.removed": EvaluationRemoved(Evaluation(id="e")),
 }
 
 
