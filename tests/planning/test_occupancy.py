@@ -102,7 +102,8 @@ def test_a_tally_follows_the_plan():
     assert occupancy.tally(RACK, "grp") == {"a": 1}
     occupancy.stop(ONE)
     occupancy.place(key(2), "grp", ONE.allocated_resources)
-    assert occupancy.tally(RACK, None) == {"b": 2}
+    occupancy.place(key(2), "other", ONE.allocated_resources)
+    assert occupancy.tally(RACK, None) == {"b": 3}
     assert occupancy.tally(RACK, "grp") == {"b": 1}
 
 
