@@ -1,17 +1,25 @@
-"""Ends drains that have nothing left to move.
+"""Moves work off nodes that drain, and ends drains that have nothing left to move.
 
 Level-triggered: each pass looks at the state as it is and proposes whatever is missing, so
 that nothing depends on having seen every change, and a new leader just goes on.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from nodestate.errors import NoLeaderError, OutcomeUnknownError
-from nodestate.fsm.state import ALLOCATIONS, NODES
+from nodestate.fsm.state import ALLOCATIONS, JOBS, NODES
+from nodestate.leader.slices import in_slices
 from nodestate.leader.terms import LeaderTerm
-from nodestate.model.command import CompleteDrains
+from nodestate.model.command import SERVER, CompleteDrains, MarkAllocations
 from nodestate.model.outcome import Refused
-from nodestate.planning.drains import plan_drain_completions
+from nodestate.planning.drains import (
+    DRAINS_PER_COMMAND_MAX,
+    MARKS_PER_COMMAND_MAX,
+    DrainPlan,
+    in_batches,
+    plan_drains,
+)
 from nodestate.ports import Counter
 from nodestate.watch import Waiter, table_key
 
@@ -25,59 +33,94 @@ IDLE_S_MAX: Final = 60.0
 class Drainer:
     """The loop of one term."""
 
-    def __init__(self, term: LeaderTerm, completed: Counter) -> None:
+    def __init__(self, term: LeaderTerm, marked: Counter, completed: Counter) -> None:
         self._term = term
+        self._marked = marked
         self._completed = completed
         self._logger = term.logger
 
     async def run(self) -> None:
-        """Look, propose, wait for a change; for ever."""
+        """Look, propose, wait for a change or a deadline; for ever."""
         failure_count = 0
-        keys = table_key(NODES), table_key(ALLOCATIONS)
+        keys = table_key(NODES), table_key(ALLOCATIONS), table_key(JOBS)
         with self._term.watch.waiter(*keys) as waiter:
             while True:
                 waiter.rearm()
                 began_s = self._term.clock.monotonic_s()
-                commands = self._plan()
+                plan = await self._plan()
                 took_s = self._term.clock.monotonic_s() - began_s
-                # The rest is planned again, by what is true then.
-                if commands and not await self._propose(commands[0]):
+                if not plan.is_empty and not await self._carry_out(plan):
                     failure_count += 1
                     await self._term.pause(failure_count)
                     continue
                 failure_count = 0
                 # Many changes in a row are looked at together.
                 await self._term.clock.sleep(max(REST_S_MIN, REST_SHARE * took_s))
-                if not commands:
-                    await self._wait(waiter)
+                if plan.is_empty:
+                    await self._wait(waiter, plan.next_deadline_ns)
 
-    def _plan(self) -> tuple[CompleteDrains, ...]:
-        return plan_drain_completions(
-            self._term.view.state(), self._term.clock.now_ns()
+    async def _plan(self) -> DrainPlan:
+        clock = self._term.clock
+        return await in_slices(
+            plan_drains(self._term.view.state(), clock.now_ns()), clock
         )
 
-    async def _propose(self, command: CompleteDrains) -> bool:
-        """Say whether at least one drain was ended."""
+    async def _carry_out(self, plan: DrainPlan) -> bool:
+        """Propose what was planned, one after the other; say whether all of it was."""
+        for command in self._commands(plan):
+            if not await self._propose(command):
+                return False
+        return True
+
+    def _commands(self, plan: DrainPlan) -> Iterator[MarkAllocations | CompleteDrains]:
+        for ids, is_paced in (
+            (plan.forced_ids, False),
+            (plan.paced_ids, True),
+            (plan.system_ids, False),
+        ):
+            for batch in in_batches(ids, MARKS_PER_COMMAND_MAX):
+                yield MarkAllocations(
+                    at_ns=self._term.clock.now_ns(),
+                    asked_by=SERVER,
+                    ids=batch,
+                    seed=self._term.ids.new_seed(),
+                    is_drain=True,
+                    is_paced=is_paced,
+                )
+        for drains in in_batches(plan.completions, DRAINS_PER_COMMAND_MAX):
+            yield CompleteDrains(
+                at_ns=self._term.clock.now_ns(), asked_by=SERVER, drains=drains
+            )
+
+    async def _propose(self, command: MarkAllocations | CompleteDrains) -> bool:
+        """Say whether at least one allocation was marked, or one drain ended."""
         try:
             outcome = await self._term.propose(command)
         except (NoLeaderError, OutcomeUnknownError) as error:
-            self._logger.warning("end of drains not written", error=str(error))
+            self._logger.warning("drains not written", error=str(error))
             return False
         if isinstance(outcome, Refused):
-            self._logger.error("end of drains refused", reason=outcome.reason)
+            self._logger.error("drains refused", reason=outcome.reason)
             return False
         if outcome.index == 0:
-            # Every node changed between plan and entry, and is planned for again.
+            # Everything changed between plan and entry, and is planned for again.
             return False
+        if isinstance(command, MarkAllocations):
+            self._marked.add(len(command.ids))
+            return True
         node_count = len(command.drains)
         self._completed.add(node_count)
         self._logger.info("drains ended", index=outcome.index, node_count=node_count)
         return True
 
-    async def _wait(self, waiter: Waiter) -> None:
+    async def _wait(self, waiter: Waiter, deadline_ns: int | None) -> None:
         # The clock that the services are given wakes the waiter; the limit of the wait
         # itself only guards against a timer that never comes.
-        timer = self._term.clock.call_later(IDLE_S_MAX, waiter.wake)
+        clock = self._term.clock
+        wait_s = IDLE_S_MAX
+        if deadline_ns is not None:
+            wait_s = min(IDLE_S_MAX, max(0, deadline_ns - clock.now_ns()) / 1e9)
+        timer = clock.call_later(wait_s, waiter.wake)
         try:
             await waiter.wait(2 * IDLE_S_MAX)
         finally:

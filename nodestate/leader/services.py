@@ -68,6 +68,10 @@ class LeaderServices:
                 "Times this process stood still, and gave every node a fresh period.",
             ),
         )
+        self._drain_marks = metrics.counter(
+            "nodestate_leader_drain_marks_total",
+            "Allocations that were to be moved off nodes that drain.",
+        )
         self._drains_completed = metrics.counter(
             "nodestate_leader_drains_completed_total", "Drains that were ended."
         )
@@ -118,7 +122,7 @@ class LeaderServices:
             logger=self._logger.bind(term=number),
         )
         heartbeats = self._heartbeats = Heartbeats(term, self._heartbeat_metrics)
-        drainer = Drainer(term, self._drains_completed)
+        drainer = Drainer(term, self._drain_marks, self._drains_completed)
         term.logger.info("leader services started", timers=heartbeats.timer_count())
         try:
             async with asyncio.TaskGroup() as group:

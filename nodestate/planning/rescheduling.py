@@ -71,17 +71,6 @@ def may_reschedule(allocation: Allocation, policy: ReschedulePolicy | None) -> b
     return attempts < policy.attempts and is_soon
 
 
-def may_reschedule_at(
-    allocation: Allocation, policy: ReschedulePolicy | None, now_ns: int
-) -> bool:
-    """Say the same of one that is just being reported as failed."""
-    if policy is None:
-        return False
-    if policy.unlimited:
-        return True
-    return _attempts_since(allocation, policy, now_ns) < policy.attempts
-
-
 def _attempts_since(
     allocation: Allocation, policy: ReschedulePolicy, until_ns: int
 ) -> int:

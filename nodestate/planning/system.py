@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from nodestate.model.allocation import NODE_TAINTED, UPDATING, Allocation
 from nodestate.model.job import Job, TaskGroup
-from nodestate.model.node import ELIGIBLE, Node, NodeKey, NodeStatus
+from nodestate.model.node import NodeKey, NodeStatus
 from nodestate.planning.reconcile import (
     STEP_RECORDS,
     InPlace,
@@ -20,21 +20,13 @@ from nodestate.planning.reconcile import (
     stop_all,
     sweep_lost,
 )
+from nodestate.planning.selection import is_ready
 
 STEP_NODES: Final = 64
 """How many nodes are looked at in one step."""
 
 _Place = tuple[NodeKey, str]
 """A node and a name on it."""
-
-
-def is_ready(node: Node) -> bool:
-    """Say whether the node takes placements."""
-    return (
-        node.status is NodeStatus.READY
-        and not node.is_draining
-        and node.scheduling_eligibility == ELIGIBLE
-    )
 
 
 def reconcile_system(

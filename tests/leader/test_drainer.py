@@ -1,17 +1,30 @@
-"""Drains that have nothing left to move are ended, once, by whoever leads."""
+"""Work moves off nodes that drain; the drain is ended, once, by whoever leads."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from nodestate.errors import NoLeaderError, OutcomeUnknownError
 from nodestate.leader.drainer import IDLE_S_MAX, REST_S_MIN
-from nodestate.model.command import CompleteDrains, SetDrain
+from nodestate.model.allocation import (
+    Allocation,
+    DeploymentStatus,
+    ReportedAllocation,
+)
+from nodestate.model.command import (
+    AgentReport,
+    CompleteDrains,
+    ReportAllocations,
+    SetDrain,
+)
+from nodestate.model.job import Job, MigrateStrategy, TaskGroup
 from nodestate.model.node import DrainStrategy, NodeStatus
 from tests.fakes import settle
-from tests.leader.worlds import World, key_of
+from tests.leader.worlds import SECRET, World, key_of
 
 HOUR_NS = 3_600_000_000_000
+MARKED = "nodestate_leader_drain_marks_total"
 COMPLETED = "nodestate_leader_drains_completed_total"
 
 
@@ -141,3 +154,116 @@ async def test_many_changes_are_looked_at_together(world, services):
     assert world.node(2).drain
     await world.clock.step(REST_S_MIN)
     assert not world.node(2).drain
+
+
+# Work
+
+
+def place(world: World, count: int, number: int = 1, **fields: Any) -> list[Allocation]:
+    """Put healthy allocations of a service that runs `count` times on a node."""
+    group = TaskGroup(name="g", count=count, migrate=MigrateStrategy(max_parallel=1))
+    job = Job(id="job", name="job", datacenters=("dc1",), task_groups=(group,))
+    state = world.replica.state()
+    state.put_job(job)
+    known: dict[str, Any] = {
+        "job_id": "job",
+        "node_key": key_of(number),
+        "task_group": "g",
+        "client_status": "running",
+        "deployment_status": DeploymentStatus(healthy=True),
+    }
+    made = [Allocation(id=f"a{one}", **(known | fields)) for one in range(count)]
+    for one in made:
+        state.put_allocation(one)
+    return made
+
+
+def marked(world: World) -> list[str]:
+    allocations = world.replica.state().allocations.values()
+    return sorted(one.id for one in allocations if one.is_migrating)
+
+
+def finish(world: World, *ids: str) -> None:
+    """Have an agent report allocations over."""
+    key = next(iter(world.replica.state().allocations.values())).node_key
+    reported = tuple(
+        ReportedAllocation(id=one, client_status="complete") for one in ids
+    )
+    world.replica.apply(
+        ReportAllocations(
+            at_ns=world.clock.now_ns(),
+            reports=(AgentReport(key, SECRET, reported),),
+            seed=bytes(16),
+        )
+    )
+
+
+async def test_work_is_told_to_move_with_an_evaluation_in_the_same_entry(
+    world, services
+):
+    world.register(1)
+    place(world, 3)
+    drain(world, 1)
+
+    await world.clock.step(REST_S_MIN)
+
+    assert marked(world) == ["a0"]
+    (evaluation,) = world.replica.state().evaluations.values()
+    assert evaluation.triggered_by == "node-drain"
+    assert evaluation.create_index == world.replica.applied_index()
+    assert world.node(1).drain
+    assert world.metrics.count(MARKED) == 1
+
+
+async def test_a_drain_ends_when_the_last_work_is_reported_over(world, services):
+    world.register(1)
+    place(world, 2)
+    drain(world, 1)
+    await world.clock.step(REST_S_MIN)
+
+    finish(world, "a0", "a1")
+    await world.clock.step(REST_S_MIN)
+
+    node = world.node(1)
+    assert not node.drain
+    assert node.events[-1].details is None
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["same", "other"])
+async def test_what_is_left_at_the_deadline_is_forced(world, is_first):
+    """DR51, DR69: by whoever leads then, and not before."""
+    world.register(1, status=NodeStatus.DOWN)
+    place(world, 3)
+    drain(world, 1, HOUR_NS)
+    services = world.services()
+    task = asyncio.create_task(services.run())
+    if not is_first:
+        await world.clock.step(1800)
+        task.cancel()
+        world.clock.pause(1800)
+        task = asyncio.create_task(services.run())
+    else:
+        await world.clock.step(3599)
+        assert len(marked(world)) == 1
+        await world.clock.step(1)
+    await world.clock.step(2 * REST_S_MIN)
+
+    assert marked(world) == ["a0", "a1", "a2"]
+    node = world.node(1)
+    assert not node.drain
+    assert node.events[-1].details == {"deadline_reached": "true"}
+    task.cancel()
+
+
+async def test_a_drain_that_waits_writes_nothing(world, services):
+    """DR17."""
+    world.register(1, status=NodeStatus.DOWN)
+    place(world, 3, deployment_status=None)
+    drain(world, 1, 0)
+    await world.clock.step(1)
+    written = world.replica.applied_index()
+
+    await world.clock.step(10 * IDLE_S_MAX)
+
+    assert world.replica.applied_index() == written
+    assert marked(world) == []

@@ -8,6 +8,7 @@ from nodestate.model.allocation import DesiredTransition
 from nodestate.model.job import JobType, ReschedulePolicy
 from tests.planning.works import (
     ALWAYS,
+    CHANGES,
     MARK,
     NEVER,
     NOW_NS,
@@ -448,7 +449,7 @@ ANY = st.fixed_dictionaries(
     drained=st.sets(st.integers(0, 8)),
     kind=st.sampled_from([JobType.SERVICE, BATCH]),
     policy=st.sampled_from([NEVER, ALWAYS, LATER, ONCE]),
-    change=st.sampled_from([changed, with_command]),
+    change=st.sampled_from(CHANGES),
 )
 def test_whatever_there_is_becomes_what_is_wanted(
     *, count, there, down, drained, kind, policy, change

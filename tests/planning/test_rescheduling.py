@@ -10,7 +10,6 @@ from nodestate.planning.rescheduling import (
     due_at_ns,
     failed_at_ns,
     may_reschedule,
-    may_reschedule_at,
     next_delay_ns,
     tracker_after,
 )
@@ -110,23 +109,6 @@ def test_what_a_policy_allows(policy, events, is_allowed):
 
 def test_what_was_told_to_stop_is_not_rescheduled():
     assert not may_reschedule(replace(failure(), desired_status="stop"), ALWAYS)
-
-
-@pytest.mark.parametrize(
-    ("policy", "events", "is_allowed"),
-    [
-        (None, [], False),
-        (NEVER, [], False),
-        (ALWAYS, [(1, 5)] * 50, True),
-        (LIMITED, [(1, 5)], True),
-        (LIMITED, [(1, 5), (599.999, 5)], False),
-        (LIMITED, [(1, 5), (600, 5)], True),
-    ],
-)
-def test_a_failure_that_is_reported_is_measured_from_now(policy, events, is_allowed):
-    one = failure(*events, ago_s=9999)
-
-    assert may_reschedule_at(one, policy, NOW_NS) is is_allowed
 
 
 def test_the_first_replacement_remembers_one():

@@ -5,7 +5,8 @@ from msgspec.structs import replace
 
 from nodestate.model.job import JobType
 from nodestate.model.node import NodeStatus
-from nodestate.planning.system import is_ready, reconcile_system
+from nodestate.planning.selection import is_ready
+from nodestate.planning.system import reconcile_system
 from tests.planning.works import (
     MARK,
     Found,

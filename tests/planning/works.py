@@ -1,6 +1,6 @@
 """A job and what there is of it, as schedulers find it; and what they want changed."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -48,7 +48,8 @@ def run(work: Generator[None, None, T]) -> T:
         try:
             next(work)
         except StopIteration as end:
-            return end.value
+            result: T = end.value
+            return result
 
 
 def key_of(number: int) -> NodeKey:
@@ -139,6 +140,9 @@ def with_command(wanted: Job, command: str = "/bin/true") -> Job:
         for one in wanted.task_groups
     )
     return changed(wanted, task_groups=groups)
+
+
+CHANGES: tuple[Callable[[Job], Job], ...] = (changed, with_command)
 
 
 @dataclass
