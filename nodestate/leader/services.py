@@ -10,6 +10,7 @@ from nodestate.clock import Clock, IdSource
 from nodestate.config import ServerConfig
 from nodestate.leader.drainer import Drainer
 from nodestate.leader.heartbeats import HeartbeatMetrics, Heartbeats
+from nodestate.leader.scheduler import WORKERS, Scheduler, SchedulerMetrics
 from nodestate.leader.terms import LeaderTerm
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
 from nodestate.model.question import (
@@ -75,6 +76,31 @@ class LeaderServices:
         self._drains_completed = metrics.counter(
             "nodestate_leader_drains_completed_total", "Drains that were ended."
         )
+        self._scheduler: Scheduler | None = None
+        self._scheduler_metrics = SchedulerMetrics(
+            evaluations=metrics.counter(
+                "nodestate_leader_evaluations_total",
+                "Times an evaluation was looked at, by what became of it.",
+                "status",
+            ),
+            plans=metrics.counter(
+                "nodestate_leader_plans_total", "Plans that were proposed and accepted."
+            ),
+            conflicts=metrics.counter(
+                "nodestate_leader_plan_conflicts_total",
+                "Nodes that took nothing of a plan, because of what came before it.",
+            ),
+        )
+        metrics.gauge(
+            "nodestate_leader_evaluations_open",
+            "Evaluations that a scheduler has to look at; 0 on a server that does not lead.",
+            self._evaluation_count,
+        )
+        metrics.gauge(
+            "nodestate_leader_evaluations_blocked",
+            "Evaluations that wait for room; 0 on a server that does not lead.",
+            self._blocked_count,
+        )
         metrics.gauge(
             "nodestate_leader_heartbeats_expected",
             "Nodes that have a heartbeat timer; 0 on a server that does not lead.",
@@ -122,6 +148,7 @@ class LeaderServices:
             logger=self._logger.bind(term=number),
         )
         heartbeats = self._heartbeats = Heartbeats(term, self._heartbeat_metrics)
+        scheduler = self._scheduler = Scheduler(term, self._scheduler_metrics)
         drainer = Drainer(term, self._drain_marks, self._drains_completed)
         term.logger.info("leader services started", timers=heartbeats.timer_count())
         try:
@@ -130,12 +157,17 @@ class LeaderServices:
                     group.create_task(heartbeats.watch_timers(), name="timers"),
                     group.create_task(heartbeats.propose_missed(), name="missed"),
                     group.create_task(drainer.run(), name="drainer"),
+                    group.create_task(scheduler.follow(), name="evaluations"),
+                    *(
+                        group.create_task(scheduler.work(), name=f"scheduler-{number}")
+                        for number in range(WORKERS)
+                    ),
                 ]
                 await self._wait_until_over()
                 for task in tasks:
                     task.cancel()
         finally:
-            self._term = self._heartbeats = None
+            self._term = self._heartbeats = self._scheduler = None
         term.logger.info("leader services stopped")
 
     async def _wait_until_over(self) -> None:
@@ -149,6 +181,12 @@ class LeaderServices:
             self._term is not None and leadership.status().term == self._term.number
         )
         return is_same and leadership.is_ready_to_lead()
+
+    def _evaluation_count(self) -> int:
+        return self._scheduler.evaluation_count() if self._scheduler is not None else 0
+
+    def _blocked_count(self) -> int:
+        return self._scheduler.blocked_count() if self._scheduler is not None else 0
 
     def _timer_count(self) -> int:
         return self._heartbeats.timer_count() if self._heartbeats is not None else 0
