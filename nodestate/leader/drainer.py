@@ -4,22 +4,15 @@ Level-triggered: each pass looks at the state as it is and proposes whatever is 
 that nothing depends on having seen every change, and a new leader just goes on.
 """
 
-from collections.abc import Iterator
 from typing import Final
 
 from nodestate.errors import NoLeaderError, OutcomeUnknownError
 from nodestate.fsm.state import ALLOCATIONS, JOBS, NODES
 from nodestate.leader.slices import in_slices
 from nodestate.leader.terms import LeaderTerm
-from nodestate.model.command import SERVER, CompleteDrains, MarkAllocations
+from nodestate.model.command import CompleteDrains, MarkAllocations
 from nodestate.model.outcome import Refused
-from nodestate.planning.drains import (
-    DRAINS_PER_COMMAND_MAX,
-    MARKS_PER_COMMAND_MAX,
-    DrainPlan,
-    in_batches,
-    plan_drains,
-)
+from nodestate.planning.drains import DrainPlan, drain_commands, plan_drains
 from nodestate.ports import Counter
 from nodestate.watch import Waiter, table_key
 
@@ -67,30 +60,11 @@ class Drainer:
 
     async def _carry_out(self, plan: DrainPlan) -> bool:
         """Propose what was planned, one after the other; say whether all of it was."""
-        for command in self._commands(plan):
+        clock, ids = self._term.clock, self._term.ids
+        for command in drain_commands(plan, clock.now_ns(), ids.new_seed):
             if not await self._propose(command):
                 return False
         return True
-
-    def _commands(self, plan: DrainPlan) -> Iterator[MarkAllocations | CompleteDrains]:
-        for ids, is_paced in (
-            (plan.forced_ids, False),
-            (plan.paced_ids, True),
-            (plan.system_ids, False),
-        ):
-            for batch in in_batches(ids, MARKS_PER_COMMAND_MAX):
-                yield MarkAllocations(
-                    at_ns=self._term.clock.now_ns(),
-                    asked_by=SERVER,
-                    ids=batch,
-                    seed=self._term.ids.new_seed(),
-                    is_drain=True,
-                    is_paced=is_paced,
-                )
-        for drains in in_batches(plan.completions, DRAINS_PER_COMMAND_MAX):
-            yield CompleteDrains(
-                at_ns=self._term.clock.now_ns(), asked_by=SERVER, drains=drains
-            )
 
     async def _propose(self, command: MarkAllocations | CompleteDrains) -> bool:
         """Say whether at least one allocation was marked, or one drain ended."""

@@ -6,7 +6,7 @@ twice: marks hold only where a node still drains, and only as many as a group le
 when they are applied; the end of a drain holds only for a node that has not changed.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from enum import StrEnum
 from itertools import islice
 from typing import Final, NamedTuple, TypeVar
@@ -14,7 +14,12 @@ from typing import Final, NamedTuple, TypeVar
 from nodestate.fsm.pacing import group_budget, is_settled
 from nodestate.fsm.state import State
 from nodestate.model.allocation import Allocation
-from nodestate.model.command import CompletedDrain
+from nodestate.model.command import (
+    SERVER,
+    CompletedDrain,
+    CompleteDrains,
+    MarkAllocations,
+)
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.job import Job, JobKey, JobType, TaskGroup
 from nodestate.model.node import DrainStrategy, Node, NodeKey
@@ -74,6 +79,28 @@ def plan_drains(state: State, now_ns: int) -> Steps[DrainPlan]:
         completions=tuple(survey.completions),
         next_deadline_ns=survey.next_deadline_ns,
     )
+
+
+def drain_commands(
+    plan: DrainPlan, now_ns: int, new_seed: Callable[[], bytes]
+) -> Iterator[MarkAllocations | CompleteDrains]:
+    """Yield the commands that carry the plan out, in the order they are to be applied."""
+    for ids, is_paced in (
+        (plan.forced_ids, False),
+        (plan.paced_ids, True),
+        (plan.system_ids, False),
+    ):
+        for batch in in_batches(ids, MARKS_PER_COMMAND_MAX):
+            yield MarkAllocations(
+                at_ns=now_ns,
+                asked_by=SERVER,
+                ids=batch,
+                seed=new_seed(),
+                is_drain=True,
+                is_paced=is_paced,
+            )
+    for drains in in_batches(plan.completions, DRAINS_PER_COMMAND_MAX):
+        yield CompleteDrains(at_ns=now_ns, asked_by=SERVER, drains=drains)
 
 
 def in_batches(items: Iterable[T], size_max: int) -> Iterator[tuple[T, ...]]:

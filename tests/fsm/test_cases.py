@@ -21,12 +21,13 @@ from nodestate.model.node import (
     NodeStatus,
 )
 from nodestate.model.outcome import REGISTER_SECRET_MISMATCH, RefusalCode, Refused
-from nodestate.planning.drains import plan_drain_completions
+from nodestate.planning.drains import drain_commands, plan_drains
 from tests.fsm.entries import (
     N1,
     N2,
     OTHER_SECRET,
     SECOND_NS,
+    SEED,
     START_NS,
     Log,
     complete,
@@ -40,6 +41,7 @@ from tests.fsm.entries import (
     status,
     stop_drain,
 )
+from tests.planning.works import run
 
 STUCK = "stuck"
 WHY = {"why": "disk"}
@@ -67,7 +69,8 @@ def last_drain_of(log: Log) -> LastDrain:
 
 def run_drainer(log: Log) -> None:
     """Do as the leader does."""
-    for command in plan_drain_completions(log.state, START_NS):
+    plan = run(plan_drains(log.state, START_NS))
+    for command in drain_commands(plan, START_NS, lambda: SEED):
         log.accept(command)
 
 

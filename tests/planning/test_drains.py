@@ -11,15 +11,18 @@ from nodestate.model.allocation import (
     AllocMetric,
     DeploymentStatus,
 )
+from nodestate.model.command import CompletedDrain, CompleteDrains, MarkAllocations
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.job import Job, JobType, MigrateStrategy
 from nodestate.model.node import DrainStrategy, Node
 from nodestate.model.timestamp import Timestamp
 from nodestate.planning.drains import (
+    MARKS_PER_COMMAND_MAX,
     DrainPlan,
     GroupDrain,
     Waits,
     deadline_ns,
+    drain_commands,
     in_batches,
     plan_drains,
     view_drain,
@@ -325,6 +328,33 @@ def test_no_group_falls_below_what_it_counts(there, max_parallel, count):
         assert one.node_key != key_of(3)
         assert not one.is_migrating
         assert not one.is_terminal
+
+
+def test_marks_come_first_and_only_paced_ones_are_held_to_their_group():
+    plan = DrainPlan(
+        forced_ids=tuple(f"f{one}" for one in range(MARKS_PER_COMMAND_MAX + 1)),
+        paced_ids=("p",),
+        system_ids=("s",),
+        completions=(CompletedDrain(key_of(1), 5),),
+    )
+    seeds = (bytes([number]) for number in range(9))
+
+    *marks, end = drain_commands(plan, NOW_NS, lambda: next(seeds))
+
+    assert isinstance(end, CompleteDrains)
+    assert end.drains == plan.completions
+    shown = [
+        (len(one.ids), one.is_drain, one.is_paced, one.seed)
+        for one in marks
+        if isinstance(one, MarkAllocations)
+    ]
+    assert shown == [
+        (MARKS_PER_COMMAND_MAX, True, False, b"\0"),
+        (1, True, False, b"\1"),
+        (1, True, True, b"\2"),
+        (1, True, False, b"\3"),
+    ]
+    assert list(drain_commands(DrainPlan(), NOW_NS, bytes)) == []
 
 
 @pytest.mark.parametrize(
