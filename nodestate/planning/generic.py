@@ -164,18 +164,21 @@ def _stop_surplus(sets: _Sets, found: Reconciled, group: TaskGroup) -> None:
     One that failed is not replaced if there would be too many then.
     """
     surplus = max(0, len(sets.kept) + len(sets.migrating) - group.count)
-    removed = _highest(sets.migrating)[:surplus]
+    stopped = _highest(sets.migrating)[:surplus]
     running = [one for one in sets.kept if not one.is_terminal]
-    removed += _highest(running)[: surplus - len(removed)]
-    room = max(0, group.count - (len(sets.kept) + len(sets.migrating) - len(removed)))
-    removed += _highest(sets.now)[: max(0, len(sets.now) - room)]
-    ids = {allocation.id for allocation in removed}
+    stopped += _highest(running)[: surplus - len(stopped)]
+    # What is over cannot be stopped; it must not be replaced either.
+    over = [one for one in sets.kept if one.is_terminal]
+    dropped = _highest(over)[: surplus - len(stopped)]
+    room = group.count - (len(sets.kept) + len(sets.migrating))
+    stopped += _highest(sets.now)[: max(0, len(sets.now) - max(0, room))]
+    ids = {allocation.id for allocation in (*stopped, *dropped)}
     sets.kept = [one for one in sets.kept if one.id not in ids]
     sets.migrating = [one for one in sets.migrating if one.id not in ids]
     sets.now = [one for one in sets.now if one.id not in ids]
     sets.later = [one for one in sets.later if one.allocation.id not in ids]
-    found.stops += [stop(allocation) for allocation in removed]
-    found.changes_of(group.name).stopped += len(removed)
+    found.stops += [stop(allocation) for allocation in stopped]
+    found.changes_of(group.name).stopped += len(stopped)
 
 
 def _highest(allocations: list[Allocation]) -> list[Allocation]:

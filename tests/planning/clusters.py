@@ -31,7 +31,7 @@ from nodestate.model.command import (
     UpdateNodeStatus,
 )
 from nodestate.model.evaluation import Evaluation
-from nodestate.model.job import Job, JobKey
+from nodestate.model.job import Job, JobKey, JobType
 from nodestate.model.node import (
     CpuResources,
     DiskResources,
@@ -45,7 +45,9 @@ from nodestate.model.node import (
 )
 from nodestate.model.outcome import Accepted, Outcome
 from nodestate.model.timestamp import Timestamp
+from nodestate.planning.drains import drain_commands, plan_drains
 from nodestate.planning.scheduling import Ending, Scheduling
+from nodestate.planning.vacancies import find_vacancies
 from tests.planning.works import NOW_NS, SECOND_NS, node, run
 
 JOB = JobKey(("default", "job"))
@@ -72,6 +74,7 @@ class Cluster:
     index: int = 10
     now_ns: int = NOW_NS
     entries: list[Command] = field(default_factory=list)
+    seen: dict[str, int] = field(default_factory=dict)
 
     def apply(self, command: Command) -> Outcome:
         self.index += 1
@@ -107,10 +110,10 @@ class Cluster:
         self.accept(RegisterJob(at_ns=self.now_ns, job=bare, seed=self._seed()))
         return self
 
-    def deregister(self, *, is_purge: bool = False) -> "Cluster":
+    def deregister(self, key: JobKey = JOB, *, is_purge: bool = False) -> "Cluster":
         self.accept(
             DeregisterJob(
-                at_ns=self.now_ns, key=JOB, seed=self._seed(), is_purge=is_purge
+                at_ns=self.now_ns, key=key, seed=self._seed(), is_purge=is_purge
             )
         )
         return self
@@ -257,6 +260,48 @@ class Cluster:
                 return self
             self.evaluate(pending[0])
         raise AssertionError("evaluations make evaluations")
+
+    def move(self) -> bool:
+        """Do what the drainer does in one pass; say whether there was anything to do."""
+        plan = run(plan_drains(self.state, self.now_ns))
+        commands = list(drain_commands(plan, self.now_ns, self._seed))
+        for command in commands:
+            self.accept(command)
+        return bool(commands)
+
+    def unblock(self) -> bool:
+        """Look again at what waits for room, if there may be some; say whether so."""
+        is_any = False
+        for evaluation in self.evaluations("blocked"):
+            seen = self.seen.get(evaluation.id, evaluation.snapshot_index)
+            vacancies = run(find_vacancies(self.state, seen))
+            newest = vacancies.newest_index
+            if evaluation.type is JobType.SYSTEM:
+                newest = vacancies.by_node_id.get(evaluation.node_id, 0)
+            stored = self.state.evaluations[evaluation.id]
+            if newest > seen and not stored.is_terminal:
+                ending = self.evaluate(stored)
+                is_any = True
+                if ending.blocked is not None:
+                    self.seen[evaluation.id] = ending.blocked.snapshot_index
+        return is_any
+
+    def lead(self, *, rounds_max: int = 50) -> "Cluster":
+        """Do all that a leader has to do, until there is nothing left."""
+        for _ in range(rounds_max):
+            self.settle()
+            if not (self.move() or self.unblock()):
+                return self
+        raise AssertionError("a leader never comes to rest")
+
+    def rest(self, *, rounds_max: int = 100) -> "Cluster":
+        """Let leader and agents go on until nothing happens any more."""
+        for _ in range(rounds_max):
+            before = len(self.entries)
+            self.lead().obey()
+            if len(self.entries) == before:
+                return self
+        raise AssertionError("leader and agents never come to rest")
 
     # What there is
 

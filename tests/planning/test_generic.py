@@ -317,6 +317,18 @@ def test_no_more_failures_are_replaced_than_there_is_to_be():
     assert (found.placed, found.stopped) == ([], [2])
 
 
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("policy", [NEVER, LATER])
+def test_a_failure_that_there_is_no_place_for_is_not_replaced(change, policy):
+    old = job(group(count=2, reschedule_policy=policy))
+    work = Work(with_count(change(old), 0)).runs([0, 1], old).change(1, **failed(0))
+
+    found = work.reconcile()
+
+    assert (found.stopped, found.placed, found.replaced) == ([0], [], [])
+    assert found.later == []
+
+
 # Batch
 
 

@@ -1,0 +1,304 @@
+"""What holds whatever happens to jobs, nodes and drains; numbers as in section 8.4."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from typing_extensions import override
+
+from nodestate.model.allocation import Allocation
+from nodestate.model.command import Command, MarkAllocations
+from nodestate.model.job import JobKey, JobType, MigrateStrategy
+from nodestate.model.node import NodeStatus
+from nodestate.model.outcome import Outcome
+from tests.planning.clusters import Cluster, roomy
+from tests.planning.works import SECOND_NS, group, job, with_command
+
+NODES = range(1, 5)
+KINDS = {"web": JobType.SERVICE, "bat": JobType.BATCH, "sys": JobType.SYSTEM}
+MAX_PARALLEL = 2
+
+pytestmark = pytest.mark.slow
+
+
+def key(id_: str) -> JobKey:
+    return JobKey(("default", id_))
+
+
+def group_of(kind: JobType, count: int, **fields: Any):
+    is_service = kind is JobType.SERVICE
+    migrate = MigrateStrategy(max_parallel=MAX_PARALLEL) if is_service else None
+    return group(
+        count=min(count, 1) if kind is JobType.SYSTEM else count,
+        migrate=migrate,
+        **fields,
+    )
+
+
+class Watched(Cluster):
+    """A cluster whose every entry is looked at."""
+
+    @override
+    def apply(self, command: Command) -> Outcome:
+        before = dict(self.state.allocations)
+        nodes = dict(self.state.nodes)
+        outcome = super().apply(command)
+        for id_, one in self.state.allocations.items():
+            old = before.get(id_)
+            if old is None:
+                home = nodes[one.node_key]
+                assert home.status is NodeStatus.READY, "1"
+                assert home.scheduling_eligibility == "eligible", "1"
+            elif old.is_server_terminal:
+                assert one.is_server_terminal, "12"
+            assert one.alloc_modify_index <= one.modify_index, "5"
+            assert one.create_index <= one.modify_index, "5"
+        if isinstance(command, MarkAllocations) and command.is_paced:
+            self._check_pace(command, before)
+        self._check_links()
+        return outcome
+
+    def _check_pace(
+        self, command: MarkAllocations, before: dict[str, Allocation]
+    ) -> None:
+        """8: a drain takes no group below Count - MaxParallel."""
+        for job_key, wanted in self.state.jobs.items():
+            (one,) = wanted.task_groups
+            if not set(command.ids) & {
+                a.id for a in self.state.allocations_of(job_key)
+            }:
+                continue
+            settled = [
+                a
+                for a in self.state.allocations_of(job_key)
+                if not a.is_terminal and not a.is_migrating and a.deployment_status
+            ]
+            assert len(settled) >= one.count - MAX_PARALLEL
+
+    def _check_links(self) -> None:
+        """7: of each two that follow each other both know."""
+        successors = Counter(
+            one.previous_allocation
+            for one in self.state.allocations.values()
+            if one.previous_allocation
+        )
+        assert max(successors.values(), default=0) <= 1
+        for id_ in successors:
+            previous = self.state.allocations[id_]
+            successor = self.state.allocations[previous.next_allocation]
+            assert successor.previous_allocation == id_
+
+    def check_rest(self) -> None:
+        """3 and 4: what holds once every evaluation is over."""
+        for job_key, wanted in self.state.jobs.items():
+            (one,) = wanted.task_groups
+            live = self.live(job_key)
+            names = Counter((a.name, a.node_key) for a in live)
+            assert max(names.values(), default=0) <= 1, "nothing runs twice"
+            if wanted.stop:
+                assert not live
+            elif wanted.type is not JobType.SYSTEM:
+                assert len(live) <= one.count
+                assert len({a.name for a in live}) == len(live)
+        blocked = Counter(
+            one.job_key for one in self.evaluations("blocked") if one.type != "system"
+        )
+        assert max(blocked.values(), default=0) <= 1
+        for node_key, node in self.state.nodes.items():
+            if node.status is NodeStatus.DOWN:
+                left = [
+                    a for a in self.state.allocations_on(node_key) if not a.is_terminal
+                ]
+                assert not left, "nothing runs where nothing can"
+
+
+Step = Callable[[Watched], object]
+
+counts = st.integers(0, 6)
+numbers = st.sampled_from(NODES)
+job_ids = st.sampled_from(sorted(KINDS))
+
+
+def registering(id_: str, count: int, *, is_changed: bool) -> Step:
+    kind = KINDS[id_]
+    wanted = job(group_of(kind, count), id=id_, name=id_, kind=kind)
+    if is_changed:
+        wanted = with_command(wanted)
+    return lambda cluster: cluster.register(wanted)
+
+
+def deregistering(id_: str, *, is_purge: bool) -> Step:
+    return lambda cluster: (
+        cluster.deregister(key(id_), is_purge=is_purge)
+        if key(id_) in cluster.state.jobs
+        else None
+    )
+
+
+def where_there_is(number: int, act: Callable[[Watched, int], object]) -> Step:
+    return lambda cluster: (
+        act(cluster, number) if cluster.state.node(cluster.key(number)) else None
+    )
+
+
+def opened(cluster: Watched, number: int) -> None:
+    node = cluster.state.nodes[cluster.key(number)]
+    if not node.is_draining:
+        cluster.set_eligibility(number, "eligible")
+
+
+def failing(position: int) -> Step:
+    def act(cluster: Watched) -> None:
+        live = [
+            one
+            for id_ in KINDS
+            for one in cluster.live(key(id_))
+            if cluster.state.node(one.node_key) is not None
+        ]
+        if live:
+            cluster.fail(live[position % len(live)])
+
+    return act
+
+
+def passing(seconds: int) -> Step:
+    def act(cluster: Watched) -> None:
+        cluster.now_ns += seconds * SECOND_NS
+
+    return act
+
+
+steps: st.SearchStrategy[Step] = st.one_of(
+    st.builds(registering, job_ids, counts, is_changed=st.booleans()),
+    st.builds(deregistering, job_ids, is_purge=st.booleans()),
+    numbers.map(lambda n: lambda cluster: cluster.add(roomy(n, cpu=400))),
+    numbers.map(
+        lambda n: where_there_is(n, lambda c, n: c.set_status(n, NodeStatus.DOWN))
+    ),
+    numbers.map(
+        lambda n: where_there_is(n, lambda c, n: c.set_status(n, NodeStatus.READY))
+    ),
+    numbers.map(lambda n: where_there_is(n, lambda c, n: c.purge(n))),
+    st.tuples(numbers, st.sampled_from([-1, 0, 30, 3600])).map(
+        lambda both: where_there_is(both[0], lambda c, n: c.drain(n, both[1]))
+    ),
+    st.tuples(numbers, st.booleans()).map(
+        lambda both: where_there_is(
+            both[0], lambda c, n: c.stop_drain(n, mark_eligible=both[1])
+        )
+    ),
+    numbers.map(
+        lambda n: where_there_is(n, lambda c, n: c.set_eligibility(n, "ineligible"))
+    ),
+    numbers.map(lambda n: where_there_is(n, opened)),
+    st.integers(0, 20).map(failing),
+    st.sampled_from([1, 10, 60]).map(passing),
+    st.just(lambda cluster: cluster.obey()),
+    st.just(lambda cluster: cluster.settle()),
+    st.just(lambda cluster: cluster.move()),
+    st.just(lambda cluster: cluster.lead()),
+)
+
+
+def fresh() -> Watched:
+    cluster = Watched()
+    cluster.add(*[roomy(number, cpu=400) for number in NODES])
+    for id_, kind in KINDS.items():
+        registering(id_, 2, is_changed=False)(cluster)
+        assert kind
+    return cluster
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(steps, max_size=25))
+def test_whatever_happens(history):
+    cluster = fresh()
+    for step in history:
+        step(cluster)
+
+    cluster.rest()
+
+    cluster.check_rest()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(steps, max_size=20))
+def test_at_rest_nothing_is_written(history):
+    """10: whoever leads, a new leader among them."""
+    cluster = fresh()
+    for step in history:
+        step(cluster)
+    cluster.rest()
+    written = cluster.index
+
+    for evaluation in cluster.evaluations("blocked"):
+        cluster.evaluate(evaluation)
+    cluster.lead()
+
+    assert cluster.index == written
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    history=st.lists(steps, max_size=15),
+    drained=st.sets(numbers, min_size=1, max_size=2),
+    deadline_s=st.sampled_from([-1, 600, 0]),
+)
+def test_with_room_and_agents_every_drain_ends_and_leaves_nothing(
+    history, drained, deadline_s
+):
+    """9."""
+    cluster = fresh()
+    for step in history:
+        step(cluster)
+    cluster.add(*[roomy(number, cpu=10_000) for number in range(10, 14)])
+    for number in set(drained) | set(NODES):
+        cluster.add(roomy(number, cpu=400))
+        cluster.set_status(number, NodeStatus.READY)
+    # Batch work ends by itself only if somebody ends it, and failures fill names up.
+    if key("bat") in cluster.state.jobs:
+        cluster.deregister(key("bat"))
+    cluster.rest()
+    cluster.now_ns += 7200 * SECOND_NS
+    cluster.rest()
+
+    for number in drained:
+        cluster.drain(number, deadline_s)
+    cluster.rest()
+
+    for number in drained:
+        node = cluster.state.nodes[cluster.key(number)]
+        assert not node.is_draining
+        assert node.scheduling_eligibility == "ineligible"
+        left = [one for one in cluster.on(number) if not one.is_client_terminal]
+        assert left == []
+    wanted = cluster.state.jobs.get(key("web"))
+    if wanted is not None and not wanted.stop:
+        assert len(cluster.live(key("web"))) == wanted.task_groups[0].count
+
+
+def test_a_drain_is_the_same_for_a_leader_that_changes_at_every_step():
+    """DR68: marks are not repeated, and the times stay as they were."""
+    cluster = Watched()
+    cluster.add(*[roomy(number, cpu=2000) for number in (1, 2)])
+    cluster.set_eligibility(2, "ineligible")
+    registering("web", 4, is_changed=False)(cluster)
+    cluster.rest()
+    cluster.set_eligibility(2, "eligible").drain(1)
+    started = cluster.state.nodes[cluster.key(1)].drain_strategy
+
+    marks = 0
+    while cluster.state.nodes[cluster.key(1)].is_draining:
+        assert cluster.state.nodes[cluster.key(1)].drain_strategy == started
+        before = len(cluster.entries)
+        cluster.move()
+        marks += sum(
+            len(entry.ids)
+            for entry in cluster.entries[before:]
+            if isinstance(entry, MarkAllocations)
+        )
+        cluster.settle().obey()
+    assert marks == 4
+    assert len(cluster.live(key("web"))) == 4
