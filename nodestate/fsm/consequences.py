@@ -89,22 +89,25 @@ class _Draft:
         """Count what became of an allocation."""
         self.has_work = True
         self.live_count += _live(after) - _live(before)
-        if after is None or self.job is None:
-            return
-        if after.job_create_index != self.job.create_index:
-            return
-        bins = self._bins.get(after.task_group)
+        bins = self._bins_of(before if after is None else after)
         if bins is None:
             return
-        if before is None:
+        if after is None:
+            _forget(bins, before)
+        elif before is None:
             bins["queued"] = max(0, bins["queued"] - 1)
+            _put_in(bins, after.client_status)
         elif before.client_status != after.client_status:
             _take_out(bins, before.client_status)
-        else:
-            return
-        name = _BINS.get(after.client_status)
-        if name is not None:
-            bins[name] += 1
+            _put_in(bins, after.client_status)
+
+    def _bins_of(self, allocation: Allocation | None) -> dict[str, int] | None:
+        """Return the numbers that it counts in; those of a former job count nowhere."""
+        if allocation is None or self.job is None:
+            return None
+        if allocation.job_create_index != self.job.create_index:
+            return None
+        return self._bins.get(allocation.task_group)
 
     def count_evaluation(
         self, before: Evaluation | None, after: Evaluation | None
@@ -165,6 +168,18 @@ def _is_only_seen(before: Evaluation | None, after: Evaluation) -> bool:
     return before is not None and after == replace(
         before, modify_index=after.modify_index, modify_time=after.modify_time
     )
+
+
+def _forget(bins: dict[str, int], removed: Allocation | None) -> None:
+    """Count out one that never ended: its node went, and nobody will say it is over."""
+    if removed is not None and not removed.is_client_terminal:
+        _take_out(bins, removed.client_status)
+
+
+def _put_in(bins: dict[str, int], client_status: str) -> None:
+    name = _BINS.get(client_status)
+    if name is not None:
+        bins[name] += 1
 
 
 def _take_out(bins: dict[str, int], client_status: str) -> None:

@@ -86,9 +86,11 @@ class _Check:
         self.annotations = [part for part in plan.annotations if self._runs(part)]
         self.placements = list(plan.placements)
         is_wanted = self._is_wanted(plan)
+        known: set[str] = set()
         for placement in plan.placements:
-            if not is_wanted or not self._is_new(placement):
+            if not is_wanted or not self._is_new(placement, known):
                 self.dropped[placement.id] = None
+            known |= {placement.id, placement.previous_allocation} - {""}
         if not is_wanted:
             self.dropped.update(dict.fromkeys(part.id for part in self.updates))
 
@@ -128,8 +130,14 @@ class _Check:
             and stored.node_key == annotation.node_key
         )
 
-    def _is_new(self, placement: Placement) -> bool:
-        if placement.id in self._state.allocations:
+    def _is_new(self, placement: Placement, known: set[str]) -> bool:
+        """Say whether it is there only once, and replaces what nothing else does.
+
+        `known` has the ids of the placements before it, and of what those replace.
+        """
+        if placement.id in self._state.allocations or placement.id in known:
+            return False
+        if placement.previous_allocation in known:
             return False
         previous = self._state.allocations.get(placement.previous_allocation)
         return previous is None or not previous.next_allocation

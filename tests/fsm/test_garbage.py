@@ -84,6 +84,18 @@ def test_one_that_is_to_stop_goes_with_its_agent(command):
     assert removed(log, "a-1") == {"a-1"}
 
 
+def test_one_that_never_ended_is_not_counted_any_more():
+    log = worked()
+    log.accept(evaluate_job())
+    log.carry_out(stop("a-1"))
+    log.accept(status(NodeStatus.DOWN))
+    assert log.summary().summary["g"].starting == 2
+
+    log.accept(collect("a-1"))
+
+    assert log.summary().summary["g"].starting == 1
+
+
 def test_what_a_batch_job_has_done_stays_as_long_as_the_job():
     log = worked(type=JobType.BATCH)
     end_all(log)

@@ -149,6 +149,26 @@ def test_an_allocation_has_one_successor(log):
     assert result.refresh_index >= log.index
 
 
+def test_one_plan_does_not_replace_an_allocation_twice(log):
+    log.place(placement("a-1"))
+    log.accept(evaluate_job())
+
+    result = log.carry_out(
+        placement("a-2", N2, previous_allocation="a-1"),
+        placement("a-3", N2, previous_allocation="a-1"),
+    )
+
+    assert result.dropped == ("a-3",)
+    assert log.alloc("a-1").next_allocation == "a-2"
+
+
+def test_a_placement_that_is_there_twice_is_not_carried_out(log):
+    result = log.carry_out(placement("a-1"), placement("a-1", N2))
+
+    assert result.dropped == ("a-1",)
+    assert log.state.allocations == {}
+
+
 def test_an_update_in_place_runs_the_new_version(log):
     log.place(placement("a-1"))
     before = log.alloc("a-1")
