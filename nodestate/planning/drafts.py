@@ -32,6 +32,11 @@ from nodestate.planning.search import Choice, Selected
 from nodestate.planning.selection import Selection
 from nodestate.planning.system import reconcile_system
 
+PLACEMENTS_MAX: Final = 256
+"""How many placements, and how many updates in place, one plan has."""
+STOPS_MAX: Final = 1024
+"""How many stops of what nothing replaces one plan has: an entry holds up all servers while it is applied."""
+
 DELAYED: Final = "created for delayed rescheduling"
 
 _VERSION_4: Final = 0x4000
@@ -42,7 +47,8 @@ class Look(NamedTuple):
     """What is looked at: a job, as an evaluation asks, in a state that stays as it is.
 
     `job` is what is wanted; in a dry run that is not what the state has. `attempt` counts
-    the looks that the evaluation has had.
+    the looks that the evaluation has had. With `is_whole` the plan has all there is to do;
+    else a long one is cut, and the rest is for another look.
     """
 
     state: State
@@ -51,6 +57,7 @@ class Look(NamedTuple):
     job: Job | None
     now_ns: int
     attempt: int = 0
+    is_whole: bool = False
 
     def subject(self) -> Subject:
         """Return what reconcilers want to know."""
@@ -70,6 +77,7 @@ class Draft:
     `queued` is how many of each group are wanted now, the plan's own placements among
     them; `failed` says why some found no node, by group, and `full_keys` on which nodes a
     system job did not fit. `followers` are the evaluations that the plan counts on.
+    `is_cut` says that there is more to do than the plan has.
     """
 
     plan: Plan
@@ -78,6 +86,7 @@ class Draft:
     failed: dict[str, AllocMetric] = field(default_factory=dict)
     full_keys: tuple[NodeKey, ...] = ()
     changes: dict[str, Changes] = field(default_factory=dict)
+    is_cut: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -121,7 +130,7 @@ def draft_plan(look: Look) -> Steps[Draft]:
     job = look.job
     if job is None or job.stop:
         found = yield from reconcile_generic(look.subject())
-        drafting.stops += found.stops
+        drafting.take_stops(found)
     else:
         found = yield from drafting.fill(job)
     drafting.follow(found)
@@ -142,6 +151,27 @@ class _Drafting:
         self._failed: dict[str, AllocMetric] = {}
         self._full_keys: dict[NodeKey, None] = {}
         self._queued: dict[str, int] = {}
+        self._is_cut = False
+        job = look.job
+        self._is_whole = look.is_whole or (job is not None and job.all_at_once)
+
+    def take_stops(self, found: Reconciled) -> None:
+        """Take down what is to stop.
+
+        Where that is more than one plan has, those go first that nothing replaces.
+        """
+        self.stops += found.stops
+        if self._is_whole:
+            return
+        replaced = {
+            one.previous.id
+            for one in (*found.replacements, *found.placements)
+            if one.previous is not None
+        }
+        alone = [one for one in found.stops if one.id not in replaced]
+        if len(alone) > STOPS_MAX:
+            self._is_cut = True
+            self.stops = alone[:STOPS_MAX]
 
     def fill(self, job: Job) -> Steps[Reconciled]:
         """Say what is to stop, to change and to be placed where."""
@@ -153,20 +183,38 @@ class _Drafting:
             found = yield from reconcile_system(look.subject(), selection.ready_keys)
         else:
             found = yield from reconcile_generic(look.subject())
-        self.stops += found.stops
-        for one in found.stops:
+        self.take_stops(found)
+        for one in self.stops:
             selection.stop(look.state.allocations[one.id])
         yield from self._update(selection, found)
         queued = found.queued()
         self._queued = {group.name: queued[group.name] for group in job.task_groups}
-        for wanted in (*found.replacements, *found.placements):
-            yield
-            yield from self._place(selection, wanted)
+        if not self._is_cut:
+            yield from self._place_all(
+                selection, [*found.replacements, *found.placements]
+            )
         return found
+
+    def _place_all(self, selection: Selection, wanted: list[Wanted]) -> Steps[None]:
+        for number, one in enumerate(wanted):
+            if len(self._placements) >= PLACEMENTS_MAX and not self._is_whole:
+                self._cut(wanted[number:])
+                return
+            yield
+            yield from self._place(selection, one)
+
+    def _cut(self, rest: list[Wanted]) -> None:
+        """Leave the rest for another look, and what it replaces as it is until then."""
+        self._is_cut = True
+        left = {one.previous.id for one in rest if one.previous is not None}
+        self.stops = [one for one in self.stops if one.id not in left]
 
     def _update(self, selection: Selection, found: Reconciled) -> Steps[None]:
         """Update in place what still fits; the rest has to be replaced."""
         for update in found.updates:
+            if len(self._updates) >= PLACEMENTS_MAX and not self._is_whole:
+                self._is_cut = True
+                return
             yield
             allocation = update.allocation
             resources = selection.update(allocation, update.group)
@@ -292,6 +340,7 @@ class _Drafting:
             failed=self._failed,
             full_keys=tuple(self._full_keys),
             changes=found.changes,
+            is_cut=self._is_cut,
         )
 
 

@@ -113,7 +113,7 @@ class Scheduling:
         for placement in self._draft.plan.placements:
             if placement.id not in dropped:
                 self._queued[placement.task_group] -= 1
-        if not result.refresh_index:
+        if not (result.refresh_index or self._draft.is_cut):
             self._is_done = True
             return
         is_progress = (
@@ -323,7 +323,9 @@ def dry_run(state: State, job: Job, snapshot_index: int, now_ns: int) -> Steps[D
         triggered_by=Trigger.JOB_REGISTER,
         annotate_plan=True,
     )
-    draft = yield from draft_plan(Look(state, snapshot_index, evaluation, job, now_ns))
+    draft = yield from draft_plan(
+        Look(state, snapshot_index, evaluation, job, now_ns, is_whole=True)
+    )
     return DryRun(
         changes=draft.changes,
         failed=draft.failed,

@@ -2,13 +2,17 @@
 
 import uuid
 
+import pytest
 from msgspec.structs import replace
 
+from nodestate.model.command import ApplyPlan
 from nodestate.model.evaluation import Evaluation, Trigger
 from nodestate.model.job import EphemeralDisk
+from nodestate.model.plan import Plan
 from nodestate.planning.drafts import Ids, Look, child_of, draft_plan, failed_on
 from tests.planning.clusters import JOB, Cluster, roomy
 from tests.planning.works import (
+    CHANGES,
     MARK,
     SECOND_NS,
     Work,
@@ -155,3 +159,75 @@ def test_an_update_that_no_longer_fits_is_a_replacement():
     (new,) = cluster.live()
     assert new.node_name == "node-2"
     assert new.previous_allocation
+
+
+# Long plans
+
+
+@pytest.fixture
+def short_plans(monkeypatch) -> None:
+    monkeypatch.setattr("nodestate.planning.drafts.PLACEMENTS_MAX", 3)
+    monkeypatch.setattr("nodestate.planning.drafts.STOPS_MAX", 2)
+
+
+def plans(cluster: Cluster) -> list[Plan]:
+    return [one.plan for one in cluster.entries if isinstance(one, ApplyPlan)]
+
+
+@pytest.mark.usefixtures("short_plans")
+@pytest.mark.parametrize("count", [2, 3, 4, 7])
+def test_a_long_plan_is_cut(count):
+    cluster = Cluster().add(roomy(1)).register(job(group(count=count))).settle()
+
+    assert sorted(one.index for one in cluster.live()) == list(range(count))
+    assert max(len(plan.placements) for plan in plans(cluster)) <= 3
+    (evaluation,) = cluster.evaluations()
+    assert evaluation.status == "complete"
+    assert evaluation.queued_allocations == {"web": 0}
+
+
+@pytest.mark.usefixtures("short_plans")
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_long_change_is_cut(change):
+    cluster = Cluster().add(roomy(1, cpu=9000)).register(job(group(count=7))).settle()
+    cluster.entries.clear()
+
+    cluster.register(replace(change(cluster.state.jobs[JOB]), priority=70)).settle()
+
+    sizes = [(len(one.placements), len(one.updates)) for one in plans(cluster)]
+    cut = [(3, 0), (3, 0), (1, 0)]
+    assert sizes == (cut if change is with_command else [(0, 3), (0, 3), (0, 1)])
+    assert {one.job_version for one in cluster.live()} == {1}
+    assert sorted(one.index for one in cluster.live()) == list(range(7))
+
+
+@pytest.mark.usefixtures("short_plans")
+def test_what_moves_is_cut_with_its_replacement():
+    cluster = Cluster().add(roomy(1)).register(job(group(count=5))).settle().obey()
+    cluster.add(roomy(2)).drain(1).mark(*cluster.live())
+    cluster.entries.clear()
+
+    cluster.settle()
+
+    assert {one.node_name for one in cluster.live()} == {"node-2"}
+    assert all(one.previous_allocation for one in cluster.live())
+    assert max(len(plan.stops) for plan in plans(cluster)) <= 3
+
+
+@pytest.mark.usefixtures("short_plans")
+def test_a_job_that_goes_is_stopped_in_parts():
+    cluster = Cluster().add(roomy(1)).register(job(group(count=5))).settle()
+    cluster.entries.clear()
+
+    cluster.deregister().settle()
+
+    assert cluster.live() == []
+    assert [len(plan.stops) for plan in plans(cluster)] == [2, 2, 1]
+
+
+@pytest.mark.usefixtures("short_plans")
+def test_all_at_once_is_not_cut():
+    wanted = job(group(count=7), all_at_once=True)
+    cluster = Cluster().add(roomy(1)).register(wanted).settle()
+
+    assert [len(plan.placements) for plan in plans(cluster)] == [7]

@@ -212,13 +212,16 @@ def fresh() -> Watched:
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(steps, max_size=25))
-def test_whatever_happens(history):
-    cluster = fresh()
-    for step in history:
-        step(cluster)
+@given(st.lists(steps, max_size=25), st.sampled_from([1, 256]))
+def test_whatever_happens(history, placements_max):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nodestate.planning.drafts.PLACEMENTS_MAX", placements_max)
+        patch.setattr("nodestate.planning.drafts.STOPS_MAX", placements_max)
+        cluster = fresh()
+        for step in history:
+            step(cluster)
 
-    cluster.rest()
+        cluster.rest()
 
     cluster.check_rest()
 
