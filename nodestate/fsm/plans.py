@@ -6,7 +6,7 @@ takes nothing of it.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar, assert_never
 
 from msgspec.structs import replace
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from nodestate.fsm.capacity import Room, claim_of, takes_room
 from nodestate.fsm.evaluations import created_evaluation
 from nodestate.fsm.state import ALLOCATIONS, NODES, State
-from nodestate.model.allocation import LOST, STOP, Allocation
+from nodestate.model.allocation import LOST, STOP, AllocatedResources, Allocation
 from nodestate.model.command import ApplyPlan
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.event import (
@@ -81,8 +81,10 @@ class _Check:
         )
         self.dropped: dict[str, None] = {}
         self.rejected: dict[NodeKey, str] = {}
-        self.stops = [stop for stop in plan.stops if self._is_to_stop(stop)]
-        self.updates = [part for part in plan.updates if self._is_to_update(part)]
+        stops = {stop.id: stop for stop in plan.stops if self._is_to_stop(stop)}
+        updates = {part.id: part for part in plan.updates if self._is_to_update(part)}
+        self.stops = list(stops.values())
+        self.updates = [part for id_, part in updates.items() if id_ not in stops]
         self.annotations = [part for part in plan.annotations if self._runs(part)]
         self.placements = list(plan.placements)
         is_wanted = self._is_wanted(plan)
@@ -197,7 +199,34 @@ class _Check:
             reason = _refuse_placements(node)
             if reason:
                 return reason
-        return self._room(node, key, parts).shortfall() or ""
+        return self._shortfall(node, key, parts)
+
+    def _shortfall(self, node: Node, key: NodeKey, parts: list[Part]) -> str:
+        """Return what the node would have too little of, `""` if all of it fits.
+
+        What is on the node is summed up already. That is enough as long as nobody, here
+        or in the plan, has networks.
+        """
+        cpu, memory_mb, disk_mb, networked = self._state.usage_of(key)
+        for part in parts:
+            for sign, resources in self._changes(part):
+                claim = claim_of(resources)
+                cpu += sign * claim.cpu
+                memory_mb += sign * claim.memory_mb
+                disk_mb += sign * claim.disk_mb
+                networked += 1 if claim.networks else 0
+        if networked:
+            return self._room(node, key, parts).shortfall() or ""
+        return Room(node).shortfall_of(cpu, memory_mb, disk_mb) or ""
+
+    def _changes(self, part: Part) -> Iterator[tuple[int, AllocatedResources]]:
+        """Yield what a part gives back of the node, and what it takes."""
+        if isinstance(part, Stop | InPlaceUpdate):
+            stored = self._state.allocations[part.id]
+            if takes_room(stored):
+                yield -1, stored.allocated_resources
+        if isinstance(part, Placement | InPlaceUpdate):
+            yield 1, part.resources
 
     def _room(self, node: Node, key: NodeKey, parts: list[Part]) -> Room:
         room = Room(node)

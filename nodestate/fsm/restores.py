@@ -48,6 +48,7 @@ RESTORED: Final = (
     "job_summaries",
     "work_by_job",
     "allocations",
+    "usage_by_node",
     "allocations_by_node",
     "allocations_by_job",
     "allocations_by_version",

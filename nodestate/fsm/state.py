@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
+from nodestate.fsm.capacity import Claim, claim_of, takes_room
 from nodestate.fsm.indexes import GroupIndex
 from nodestate.model.allocation import Allocation
 from nodestate.model.evaluation import Evaluation
@@ -37,6 +38,21 @@ class Work(NamedTuple):
 
 
 NO_WORK: Final = Work()
+
+
+class Usage(NamedTuple):
+    """What the allocations of a node that take room take: MHz, MiB, MiB.
+
+    `networked` is how many of them have networks, which no sum can say enough of.
+    """
+
+    cpu: int = 0
+    memory_mb: int = 0
+    disk_mb: int = 0
+    networked: int = 0
+
+
+NO_USAGE: Final = Usage()
 
 
 class Restore(Protocol):
@@ -76,6 +92,7 @@ class State:
         "restore",
         "sessions",
         "system_job_keys",
+        "usage_by_node",
         "versions_by_job",
         "work_by_job",
     )
@@ -92,6 +109,7 @@ class State:
         self.job_summaries: dict[JobKey, JobSummary] = {}
         self.work_by_job: dict[JobKey, Work] = {}
         self.allocations: dict[str, Allocation] = {}
+        self.usage_by_node: dict[NodeKey, Usage] = {}
         self.allocations_by_node: GroupIndex[NodeKey, str] = GroupIndex()
         self.allocations_by_job: GroupIndex[JobKey, str] = GroupIndex()
         self.allocations_by_version: GroupIndex[JobVersionKey, str] = GroupIndex()
@@ -122,6 +140,7 @@ class State:
         copy.job_summaries = self.job_summaries.copy()
         copy.work_by_job = self.work_by_job.copy()
         copy.allocations = self.allocations.copy()
+        copy.usage_by_node = self.usage_by_node.copy()
         copy.allocations_by_node = self.allocations_by_node.copy()
         copy.allocations_by_job = self.allocations_by_job.copy()
         copy.allocations_by_version = self.allocations_by_version.copy()
@@ -185,6 +204,10 @@ class State:
     def work_of(self, key: JobKey) -> Work:
         """Return how much there is of a job."""
         return self.work_by_job.get(key, NO_WORK)
+
+    def usage_of(self, key: NodeKey) -> Usage:
+        """Return what is taken on a node, be it there or not."""
+        return self.usage_by_node.get(key, NO_USAGE)
 
     def allocations_on(self, key: NodeKey) -> list[Allocation]:
         """Return a node's allocations, sorted by id."""
@@ -266,6 +289,7 @@ class State:
             allocation.job_key,
             allocations=_live(allocation) - (0 if known is None else _live(known)),
         )
+        self._count_usage(known, allocation)
         if known is not None and _is_filed_alike(known, allocation):
             return
         if known is not None:
@@ -279,6 +303,7 @@ class State:
         """Remove a record; for `evolve_*` alone."""
         allocation = self.allocations.pop(id_)
         self._count_work(allocation.job_key, allocations=-_live(allocation))
+        self._count_usage(allocation, None)
         self._unfile_allocation(allocation)
 
     def _unfile_allocation(self, allocation: Allocation) -> None:
@@ -286,6 +311,27 @@ class State:
         self.allocations_by_job.discard(allocation.job_key, allocation.id)
         self.allocations_by_version.discard(allocation.version_key, allocation.id)
         self.allocations_by_evaluation.discard(allocation.eval_id, allocation.id)
+
+    def _count_usage(self, before: Allocation | None, after: Allocation | None) -> None:
+        if before is not None and after is not None and _takes_alike(before, after):
+            return
+        for allocation, sign in ((before, -1), (after, 1)):
+            if allocation is not None and takes_room(allocation):
+                claim = claim_of(allocation.allocated_resources)
+                self._add_usage(allocation.node_key, claim, sign)
+
+    def _add_usage(self, key: NodeKey, claim: Claim, sign: int) -> None:
+        cpu, memory_mb, disk_mb, networked = self.usage_of(key)
+        now = Usage(
+            cpu + sign * claim.cpu,
+            memory_mb + sign * claim.memory_mb,
+            disk_mb + sign * claim.disk_mb,
+            networked + (sign if claim.networks else 0),
+        )
+        if now == NO_USAGE:
+            self.usage_by_node.pop(key, None)
+        else:
+            self.usage_by_node[key] = now
 
     def put_evaluation(self, evaluation: Evaluation) -> None:
         """Write a record and enter it in the indexes; for `evolve_*` alone."""
@@ -347,6 +393,14 @@ def _live(allocation: Allocation) -> int:
 
 def _open(evaluation: Evaluation) -> int:
     return 0 if evaluation.is_terminal else 1
+
+
+def _takes_alike(before: Allocation, after: Allocation) -> bool:
+    return (
+        before.allocated_resources is after.allocated_resources
+        and before.node_key == after.node_key
+        and takes_room(before) == takes_room(after)
+    )
 
 
 def _is_filed_alike(known: Allocation, allocation: Allocation) -> bool:

@@ -393,6 +393,25 @@ def test_a_stop_in_the_same_plan_makes_room(log):
     assert rejected(log, stop("a-1"), placement("a-2", resources=BIG)) == ()
 
 
+def test_a_stop_makes_room_once(log):
+    log.place(placement("a-1", resources=resources(500)))
+    log.accept(evaluate_job())
+    twice = (stop("a-1"), stop("a-1"), placement("a-2", resources=resources(1001)))
+
+    assert rejected(log, *twice) == (RejectedNode(N1, "cpu"),)
+
+
+def test_what_is_stopped_is_not_updated_as_well(log):
+    log.place(placement("a-1"))
+    log.accept(evaluate_job())
+    update = InPlaceUpdate(id="a-1", node_key=N1, resources=resources(120))
+
+    result = log.carry_out(stop("a-1"), updates=(update,))
+
+    assert (result.stopped_count, result.updated_count) == (1, 0)
+    assert log.alloc("a-1").allocated_resources == resources()
+
+
 def test_what_is_to_stop_takes_room_until_it_has(log):
     full(log)
     log.carry_out(stop("a-1"))
@@ -435,6 +454,17 @@ def test_a_port_is_taken_once(log):
     found = rejected(log, placement("a-2", N3, resources=with_port))
 
     assert found == (RejectedNode(N3, "reserved port collision"),)
+
+
+def test_beside_a_port_sums_count_too(log):
+    network = NetworkResource(device="", ip="10.0.0.1")
+    with_network = resources(900, networks=[network])
+    log.place(placement("a-1", resources=with_network))
+    log.accept(evaluate_job())
+
+    found = rejected(log, placement("a-2", resources=resources(101)))
+
+    assert found == (RejectedNode(N1, "cpu"),)
 
 
 def test_a_node_without_resources_takes_what_needs_none(log):

@@ -3,13 +3,16 @@
 from copy import deepcopy
 
 import pytest
+from msgspec.structs import replace
 
-from nodestate.fsm.state import TABLES, State
+from nodestate.fsm.state import TABLES, State, Usage, Work
 from nodestate.model.allocation import Allocation
-from nodestate.model.job import Job
-from nodestate.model.node import NodeKey
+from nodestate.model.evaluation import Evaluation
+from nodestate.model.job import Job, JobKey, JobType, JobVersionKey
+from nodestate.model.node import NetworkResource, NodeKey
 from tests.fsm.entries import N1, N2, id_of, key, node
 from tests.fsm.states import full_state
+from tests.fsm.work import WEB, resources
 
 KEYS = [NodeKey(f"{start}{number:028x}") for start in ("11aa", "11ab", "22aa") for number in (1, 2)]  # fmt: skip
 
@@ -123,3 +126,66 @@ def test_a_shallow_copy_stays_as_it_was_and_shares_the_records():
 
     for name in State.__slots__:
         assert getattr(copy, name) == before[name], name
+
+
+def test_a_node_knows_what_is_taken_of_it():
+    network = NetworkResource(device="eth0")
+    state = State()
+    first = Allocation(id="a", node_key=N1, allocated_resources=resources(100))
+    state.put_allocation(first)
+    with_network = resources(50, networks=[network])
+    state.put_allocation(replace(first, id="b", allocated_resources=with_network))
+    assert state.usage_of(N1) == Usage(150, 128, 20, networked=1)
+
+    state.put_allocation(replace(first, client_status="running"))
+    assert state.usage_of(N1) == Usage(150, 128, 20, networked=1)
+    state.put_allocation(replace(first, allocated_resources=resources(200)))
+    assert state.usage_of(N1) == Usage(250, 128, 20, networked=1)
+    state.put_allocation(replace(first, client_status="complete"))
+    assert state.usage_of(N1) == Usage(50, 64, 10, networked=1)
+    state.remove_allocation("b")
+    state.remove_allocation("a")
+
+    assert state.usage_of(N1) == Usage()
+    assert state.usage_by_node == {}
+
+
+def test_work_is_counted_by_job():
+    state = State()
+    state.put_allocation(Allocation(id="a", job_id="web"))
+    state.put_evaluation(Evaluation(id="e", job_id="web", status="blocked"))
+    assert state.work_of(WEB) == Work(1, 1)
+    assert [item.id for item in state.blocked_evaluations()] == ["e"]
+
+    state.put_allocation(Allocation(id="a", job_id="web", desired_status="stop"))
+    state.put_evaluation(Evaluation(id="e", job_id="web", status="canceled"))
+
+    assert state.work_of(WEB) == Work()
+    assert state.work_by_job == {}
+    assert state.blocked_evaluations() == []
+
+
+def test_an_allocation_moves_between_versions():
+    state = State()
+    known = Allocation(id="a", job_id="web", job_create_index=5, eval_id="e")
+    state.put_allocation(known)
+
+    state.put_allocation(replace(known, job_version=1, eval_id="f"))
+
+    assert state.allocations_by_version.as_sets() == {
+        JobVersionKey("default", "web", 5, 1): {"a"}
+    }
+    assert state.allocations_from("e") == []
+    assert [item.id for item in state.allocations_from("f")] == ["a"]
+
+
+def test_system_jobs_are_found_in_order():
+    state = State()
+    for id_ in ("b", "a"):
+        state.put_job(Job(id=id_, type=JobType.SYSTEM))
+    state.put_job(Job(id="c"))
+
+    assert [job.id for job in state.system_jobs()] == ["a", "b"]
+    state.remove_job(JobKey(("default", "a")))
+
+    assert [job.id for job in state.system_jobs()] == ["b"]

@@ -16,6 +16,7 @@ DERIVED = {
     "system_job_keys",
     "versions_by_job",
     "work_by_job",
+    "usage_by_node",
     "allocations_by_node",
     "allocations_by_job",
     "allocations_by_version",
