@@ -159,6 +159,9 @@ class Scheduler:
 
     async def _find_room(self) -> None:
         """Have those that wait looked at again if there may be room for them."""
+        self._blocked.untrack(
+            one.id for one in self._blocked.waiting() if self._stored(one) is None
+        )
         now_s = self._term.clock.monotonic_s()
         if now_s >= self._unblock_at_s:
             self._unblock_at_s = now_s + UNBLOCK_FAILED_S

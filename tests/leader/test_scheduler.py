@@ -240,6 +240,19 @@ async def test_what_still_finds_no_room_waits_under_its_own_id(office):
     assert office.metrics.evaluations.counts["blocked"] == 1
 
 
+async def test_what_nobody_wants_any_more_waits_no_more(office):
+    """BL15, EV17."""
+    office.register(job(group(count=1)))
+    await office.run(1)
+    assert office.scheduler.blocked_count() == 1
+
+    office.register(job(group(count=0)))
+    await office.run(1)
+
+    assert office.scheduler.blocked_count() == 0
+    assert office.statuses() == ["complete", "canceled", "complete"]
+
+
 async def test_a_new_leader_takes_up_what_it_finds(office):
     """BR24, BL23: what waits for room is looked at once."""
     office.world.proposer.gate.clear()

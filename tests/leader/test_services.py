@@ -5,19 +5,24 @@ import asyncio
 import pytest
 
 from nodestate.leader.services import NOT_LEADER, LeaderServices
+from nodestate.model.command import RegisterJob
 from nodestate.model.node import NodeStatus
 from nodestate.model.question import HeartbeatAnswer, NotAnswered, StartTimers
 from tests.fakes import FakeLeadership, settle
 from tests.leader.worlds import World, ask, beat, heartbeat_of, key_of
+from tests.planning.works import job
 
 EXPECTED = "nodestate_leader_heartbeats_expected"
 
 
+SERVICES = {"timers", "missed", "drainer", "evaluations", "scheduler"}
+
+
 def service_tasks() -> set[str]:
     return {
-        task.get_name()
+        task.get_name().partition("-")[0]
         for task in asyncio.all_tasks()
-        if task.get_name() in {"timers", "missed", "drainer"}
+        if task.get_name().partition("-")[0] in SERVICES
     }
 
 
@@ -55,7 +60,7 @@ async def test_a_leader_that_is_not_ready_waits(follower):
     assert service_tasks() == set()
     follower.leadership.make_ready()
     await settle()
-    assert service_tasks() == {"timers", "missed", "drainer"}
+    assert service_tasks() == SERVICES
     task.cancel()
 
 
@@ -71,7 +76,7 @@ async def test_leadership_moves_and_the_timers_with_it(world, services):
 
     world.leadership.gain()
     await settle()
-    assert service_tasks() == {"timers", "missed", "drainer"}
+    assert service_tasks() == SERVICES
     assert world.metrics.gauges[EXPECTED]() == 2
 
 
@@ -136,7 +141,7 @@ async def test_what_is_no_question_is_not_answered(world, services):
 
 async def test_cancelling_leaves_no_task_behind(world):
     _, task = await started(world)
-    assert service_tasks() == {"timers", "missed", "drainer"}
+    assert service_tasks() == SERVICES
 
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -177,3 +182,27 @@ async def test_a_fleet_survives_an_election(world):
     task.cancel()
 
     assert world.down() == {1}
+
+
+async def test_evaluations_are_looked_at_while_this_server_leads(follower):
+    """Whoever leads takes up what it finds, and shows how much there is."""
+    open_gauge = "nodestate_leader_evaluations_open"
+    blocked_gauge = "nodestate_leader_evaluations_blocked"
+    _, task = await started(follower)
+    command = RegisterJob(at_ns=follower.clock.now_ns(), job=job(), seed=bytes(16))
+    follower.replica.apply(command)
+    await follower.clock.step(1)
+    (evaluation,) = follower.replica.state().evaluations.values()
+    assert evaluation.status == "pending"
+
+    follower.leadership.gain()
+    await follower.clock.step(1)
+
+    statuses = [one.status for one in follower.replica.state().evaluations.values()]
+    assert statuses == ["complete", "blocked"]
+    assert follower.metrics.gauges[open_gauge]() == 0
+    assert follower.metrics.gauges[blocked_gauge]() == 1
+    follower.leadership.lose()
+    await settle()
+    assert follower.metrics.gauges[blocked_gauge]() == 0
+    task.cancel()
