@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 
 from nodestate.errors import SnapshotError
 from nodestate.fsm import machine
@@ -19,6 +20,7 @@ from nodestate.model.evaluation import Evaluation
 from tests.fsm.entries import key, node
 from tests.fsm.invariants import FIRST_INDEX, worked_state
 from tests.fsm.states import full_state
+from tests.fsm.work import WEB, WorkLog, placement, register_job, stop_job
 from tests.strategies import sequences
 
 
@@ -222,3 +224,27 @@ def test_a_flipped_byte_is_refused_or_read():
                 load([*pieces[:place], bytes(damaged), *pieces[place + 1 :]])
             except SnapshotError:
                 continue
+
+
+def test_allocations_find_their_jobs_where_indexes_are_lower():
+    """A job's `create_index` says which job it is: it stays, whatever else is capped."""
+    log = WorkLog(register_job())
+    log.place(placement("a-1"))
+    log.accept(stop_job(is_purge=True))
+    log.accept(register_job())
+    log.place(placement("a-2"))
+    loader = StateLoader()
+
+    for piece in pieces_of(log.state):
+        loader.feed(piece, index_max=7)
+
+    loaded = loader.finish()
+    for id_ in ("a-1", "a-2"):
+        allocation = loaded.allocations[id_]
+        assert (allocation.modify_index, allocation.alloc_modify_index) == (7, 7)
+        ran, was = loaded.job_of(allocation), log.state.job_of(log.alloc(id_))
+        assert ran is not None
+        assert was is not None
+        assert ran == replace(was, modify_index=7)
+    assert loaded.jobs[WEB].create_index == log.job().create_index
+    assert all(item.snapshot_index <= 7 for item in loaded.evaluations.values())
