@@ -64,9 +64,6 @@ class _Draft:
         work = state.work_of(key)
         self.live_count = work.live_allocations
         self.open_count = work.open_evaluations
-        self.has_work = bool(
-            state.allocations_by_job.count(key) or state.evaluations_by_job.count(key)
-        )
         self._bins: dict[str, dict[str, int]] = {}
         if self._stored is not None:
             self._bins = {
@@ -87,7 +84,6 @@ class _Draft:
         self, before: Allocation | None, after: Allocation | None
     ) -> None:
         """Count what became of an allocation."""
-        self.has_work = True
         self.live_count += _live(after) - _live(before)
         bins = self._bins_of(before if after is None else after)
         if bins is None:
@@ -113,7 +109,6 @@ class _Draft:
         self, before: Evaluation | None, after: Evaluation | None
     ) -> None:
         """Count what became of an evaluation, and what it says is still wanted."""
-        self.has_work = True
         self.open_count += _open(after) - _open(before)
         if after is None or self.job is None or _is_only_seen(before, after):
             return
@@ -150,9 +145,8 @@ class _Draft:
             return JobStatus.DEAD if job.stop else JobStatus.RUNNING
         if self.live_count:
             return JobStatus.RUNNING
-        if self.open_count or not self.has_work:
-            return JobStatus.PENDING
-        return JobStatus.DEAD
+        # It has or had work, or it would not be looked at: no job is without from the start.
+        return JobStatus.PENDING if self.open_count else JobStatus.DEAD
 
 
 def _live(allocation: Allocation | None) -> int:

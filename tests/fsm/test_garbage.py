@@ -189,3 +189,13 @@ def test_a_node_that_came_back_stays():
 
     assert log.accept(collect(nodes=seen)).index == 0
     assert log.accept(collect(nodes=seen_node(log))).index == 0
+
+
+def test_a_node_that_is_down_again_is_another_case():
+    log = WorkLog()
+    log.accept(status(NodeStatus.DOWN))
+    seen = seen_node(log)
+    log.accept(status(NodeStatus.READY))
+    log.accept(status(NodeStatus.DOWN))
+
+    assert log.accept(collect(nodes=seen)).index == 0

@@ -10,6 +10,7 @@ from tests.fsm.entries import N1, START_NS
 from tests.fsm.work import (
     WEB,
     WorkLog,
+    collect,
     evaluate_job,
     group,
     job,
@@ -176,6 +177,20 @@ def test_a_purged_job_comes_back_as_another():
     assert former is not None
     assert former.create_index < log.index
     assert log.summary().summary["g"].starting == 0
+
+
+def test_versions_of_a_former_job_go_with_its_last_allocation():
+    log = WorkLog(register_job())
+    log.place(placement("a-1"))
+    log.accept(stop_job(is_purge=True))
+    log.accept(register_job())
+    assert len(log.state.versions_of(WEB)) == 2
+    log.accept(report(reported("a-1", "complete")))
+
+    log.accept(collect("a-1"))
+
+    (kept,) = log.state.versions_of(WEB)
+    assert kept.create_index == log.job().create_index
 
 
 def test_an_unknown_job_is_stopped_by_nothing():
