@@ -1,7 +1,9 @@
-"""Which rows of the checklist a test covers: said where the test stands.
+"""Which rows of the checklists a test covers: said where the test stands.
 
-`rows` decorates a test of its own, `case` is a line of a parametrised one; both put the
-ids of the rows into the test's id, and `test_rows.py` finds them in the source.
+Rows of the Nodes API: `rows` decorates a test of its own, `case` is a line of a
+parametrised one; both put the ids of the rows into the test's id. Rows of scheduling:
+`pytest.mark.row` decorates a test, `example` is a line of a parametrised one; the ids of
+rows that both lists have mean different things. `test_rows.py` finds all in the source.
 """
 
 from typing import Any
@@ -21,3 +23,8 @@ def case(row: str, *values: Any) -> Any:
     # A function's own text has an address in it, and ids must be the same in each run.
     shown = getattr(values[0], "__name__", values[0])
     return pytest.param(*values, id=f"{row}:{shown}"[:60])
+
+
+def example(row: str, *values: Any) -> Any:
+    """Return one line of a table that shows a row of scheduling, with its id."""
+    return pytest.param(*values, id=row, marks=pytest.mark.row(row))
