@@ -22,7 +22,8 @@ def shown_in(paths: Iterable[Path], whole: str, line: str) -> Iterator[str]:
             if isinstance(call, ast.Call):
                 taken = {whole: call.args, line: call.args[:1]}
                 named = taken.get(ast.unparse(call.func), [])
-                yield from (str(ast.literal_eval(argument)) for argument in named)
+                for argument in named:
+                    yield str(ast.literal_eval(argument)).partition(":")[0]
 
 
 def shown_rows(checklist: str) -> set[str]:

@@ -27,6 +27,7 @@ from nodestate.model.node import (
     ReservedNetworks,
     ReservedResources,
 )
+from tests.conformance.rows import example
 
 ADDRESS = "10.0.0.1"
 ETH0 = NetworkResource(device="eth0", cidr="10.0.0.1/32", ip=ADDRESS, mbits=1000)
@@ -81,17 +82,15 @@ FILLING = allocation_with(1000, 1024, 5000)
 @pytest.mark.parametrize(
     ("allocations", "shortfall"),
     [
-        pytest.param([FILLING], None, id="RK7"),
-        pytest.param([FILLING, FILLING], "cpu", id="RK7:two"),
-        pytest.param(
-            [FILLING, allocation_with(1000, 1024, 5000, client="complete")],
-            None,
-            id="RK8",
+        example("RK7", [FILLING], None),
+        example("RK7:two", [FILLING, FILLING], "cpu"),
+        example(
+            "RK8", [FILLING, allocation_with(1000, 1024, 5000, client="complete")], None
         ),
-        pytest.param(
+        example(
+            "RK8:lost",
             [FILLING, allocation_with(1000, 1024, 5000, client="lost")],
             None,
-            id="RK8:lost",
         ),
         ([allocation_with(1001, 0, 0)], "cpu"),
         ([allocation_with(1000, 1025, 5001)], "memory"),
@@ -115,9 +114,8 @@ def test_what_is_left_is_what_was_there_without_what_is_kept_and_taken():
 @pytest.mark.parametrize(
     ("networks", "shortfall"),
     [
-        pytest.param([{"static": [80]}, {"static": [80]}], "reserved port collision",
-                     id="RK9"),
-        pytest.param([{"static": [22]}], "reserved port collision", id="RK10"),
+        example("RK9", [{"static": [80]}, {"static": [80]}], "reserved port collision"),
+        example("RK10", [{"static": [22]}], "reserved port collision"),
         ([{"static": [80]}, {"static": [81]}], None),
         ([{"static": [80]}, {"static": [80], "ip": "10.0.0.2"}], None),
         ([{"static": [80, 80]}], "reserved port collision"),

@@ -27,6 +27,7 @@ from nodestate.planning.drains import (
     plan_drains,
     view_drain,
 )
+from tests.conformance.rows import example
 from tests.planning.works import (
     MARK,
     NOW_NS,
@@ -119,33 +120,33 @@ UNHEALTHY: dict[str, Any] = {"deployment_status": DeploymentStatus(healthy=False
 @pytest.mark.parametrize(
     ("world", "marked"),
     [
-        pytest.param(World().add(10), 1, id="DR1"),
-        pytest.param(World().add(10, 2), 0, id="DR2"),
-        pytest.param(World().add(5).add(5, 2, **UNKNOWN), 0, id="DR3"),
-        pytest.param(World().add(1).add(9, 2), 1, id="DR4"),
-        pytest.param(World().add(1, **MARKED).add(9, 2), 0, id="DR5"),
-        pytest.param(World().add(1, **MARKED).add(9), 0, id="DR5b"),
-        pytest.param(World().add(1, **DONE).add(9, 2), 0, id="DR6"),
-        pytest.param(World().add(1, **DONE).add(9), 0, id="DR6b"),
-        pytest.param(World().add(10, **DONE), 0, id="DR7"),
-        pytest.param(World().add(5, **DONE).add(5, **STOPPING), 0, id="DR8"),
-        pytest.param(World(10).add(10), 10, id="DR9"),
-        pytest.param(World(2).add(10), 2, id="DR10"),
-        pytest.param(World(2).add(1, 2).add(1, **DONE).add(8), 1, id="DR11"),
-        pytest.param(World(2).add(8, 2).add(1, **DONE).add(1), 1, id="DR11b"),
-        pytest.param(World(5).add(5, 2).add(2, **DONE).add(3), 3, id="DR12"),
-        pytest.param(
-            World(3).add(4, 2).add(1, 2, **UNKNOWN).add(1, **DONE).add(4), 1, id="DR13"
+        example("DR1", World().add(10), 1),
+        example("DR2", World().add(10, 2), 0),
+        example("DR3", World().add(5).add(5, 2, **UNKNOWN), 0),
+        example("DR4", World().add(1).add(9, 2), 1),
+        example("DR5", World().add(1, **MARKED).add(9, 2), 0),
+        example("DR5b", World().add(1, **MARKED).add(9), 0),
+        example("DR6", World().add(1, **DONE).add(9, 2), 0),
+        example("DR6b", World().add(1, **DONE).add(9), 0),
+        example("DR7", World().add(10, **DONE), 0),
+        example("DR8", World().add(5, **DONE).add(5, **STOPPING), 0),
+        example("DR9", World(10).add(10), 10),
+        example("DR10", World(2).add(10), 2),
+        example("DR11", World(2).add(1, 2).add(1, **DONE).add(8), 1),
+        example("DR11b", World(2).add(8, 2).add(1, **DONE).add(1), 1),
+        example("DR12", World(5).add(5, 2).add(2, **DONE).add(3), 3),
+        example(
+            "DR13", World(3).add(4, 2).add(1, 2, **UNKNOWN).add(1, **DONE).add(4), 1
         ),
-        pytest.param(
-            World(5).add(3, 2).add(2, 2, **UNKNOWN).add(1, **DONE).add(4), 2, id="DR14"
+        example(
+            "DR14", World(5).add(3, 2).add(2, 2, **UNKNOWN).add(1, **DONE).add(4), 2
         ),
-        pytest.param(World(5).add(4, **MARKED).add(6), 1, id="DR15"),
-        pytest.param(World().add(10, kind=BATCH), 0, id="DR16"),
-        pytest.param(World().add(10, **UNKNOWN), 0, id="DR17"),
-        pytest.param(World().add(1, 2, **UNHEALTHY).add(9), 1, id="DR18"),
-        pytest.param(World(0).add(10), 0, id="DR21"),
-        pytest.param(World().add(10, task_group="gone"), 0, id="DR22"),
+        example("DR15", World(5).add(4, **MARKED).add(6), 1),
+        example("DR16", World().add(10, kind=BATCH), 0),
+        example("DR17", World().add(10, **UNKNOWN), 0),
+        example("DR18", World().add(1, 2, **UNHEALTHY).add(9), 1),
+        example("DR21", World(0).add(10), 0),
+        example("DR22", World().add(10, task_group="gone"), 0),
     ],
 )
 def test_a_group_lets_go_what_it_may(world, marked):
@@ -159,18 +160,16 @@ def test_a_group_lets_go_what_it_may(world, marked):
 @pytest.mark.parametrize(
     ("allocations", "is_done"),
     [
-        pytest.param([], True, id="DR30"),
-        pytest.param([(BATCH, {})], False, id="DR31"),
-        pytest.param([(SERVICE, {})], False, id="DR32"),
-        pytest.param([(SYSTEM, MARKED)], True, id="DR33"),
-        pytest.param([(one, DONE) for one in JobType], True, id="DR34"),
-        pytest.param([(SERVICE, DONE), (BATCH, {}), (SYSTEM, {})], False, id="DR35"),
-        pytest.param(
-            [(SERVICE, DONE), (BATCH, DONE), (SYSTEM, MARKED)], True, id="DR36"
-        ),
+        example("DR30", [], True),
+        example("DR31", [(BATCH, {})], False),
+        example("DR32", [(SERVICE, {})], False),
+        example("DR33", [(SYSTEM, MARKED)], True),
+        example("DR34", [(one, DONE) for one in JobType], True),
+        example("DR35", [(SERVICE, DONE), (BATCH, {}), (SYSTEM, {})], False),
+        example("DR36", [(SERVICE, DONE), (BATCH, DONE), (SYSTEM, MARKED)], True),
         pytest.param([(SERVICE, STOPPING)], False, id="V26"),
         pytest.param([(SERVICE, {"client_status": "failed"})], True, id="failed"),
-        pytest.param([(SERVICE, {**DONE, "client_status": "lost"})], True, id="DR74"),
+        example("DR74", [(SERVICE, {**DONE, "client_status": "lost"})], True),
         pytest.param([(BATCH, {"client_status": "complete"})], True, id="D26"),
     ],
 )

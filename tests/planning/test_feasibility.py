@@ -17,6 +17,7 @@ from nodestate.planning.feasibility import (
     requirements_of,
 )
 from nodestate.planning.occupancy import Occupancy
+from tests.conformance.rows import example
 from tests.planning.fleets import (
     allocation,
     constraint,
@@ -41,10 +42,10 @@ def refusal(wanted, on=None, **job_fields):
 @pytest.mark.parametrize(
     ("text", "is_there"),
     [
-        pytest.param("1", True, id="FE19:1"),
-        pytest.param("true", True, id="FE19:true"),
-        pytest.param("False", False, id="FE19:False"),
-        pytest.param("foo", False, id="FE19:foo"),
+        example("FE19:1", "1", True),
+        example("FE19:true", "true", True),
+        example("FE19:False", "False", False),
+        example("FE19:foo", "foo", False),
         ("", False),
     ],
 )
@@ -55,7 +56,7 @@ def test_a_driver_told_of_by_an_attribute(text, is_there):
 @pytest.mark.parametrize(
     ("detected", "healthy", "is_there"),
     [
-        pytest.param(True, False, False, id="FE20"),
+        example("FE20", True, False, False),
         (True, True, True),
         (False, True, False),
     ],
@@ -74,8 +75,8 @@ def test_a_node_that_says_nothing_has_no_driver():
 @pytest.mark.parametrize(
     ("is_node_read_only", "is_request_read_only", "is_there"),
     [
-        pytest.param(True, False, False, id="FE21"),
-        pytest.param(True, True, True, id="FE21:reading"),
+        example("FE21", True, False, False),
+        example("FE21:reading", True, True, True),
         (False, False, True),
         (False, True, True),
     ],

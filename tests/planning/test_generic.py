@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from nodestate.model.allocation import DesiredTransition
 from nodestate.model.job import JobType, ReschedulePolicy
+from tests.conformance.rows import example
 from tests.planning.works import (
     ALWAYS,
     CHANGES,
@@ -43,12 +44,12 @@ def counted(count: int):
 @pytest.mark.parametrize(
     ("count", "there", "placed", "stopped"),
     [
-        pytest.param(10, 0, range(10), (), id="RC1"),
-        pytest.param(10, 5, range(5, 10), (), id="RC2"),
-        pytest.param(10, 20, (), range(10, 20), id="RC3"),
-        pytest.param(0, 20, (), range(20), id="RC4"),
+        example("RC1", 10, 0, range(10), ()),
+        example("RC2", 10, 5, range(5, 10), ()),
+        example("RC3", 10, 20, (), range(10, 20)),
+        example("RC4", 0, 20, (), range(20)),
         pytest.param(10, 10, (), (), id="enough"),
-        pytest.param(0, 0, (), (), id="RC61"),
+        example("RC61", 0, 0, (), ()),
     ],
 )
 def test_a_group_gets_what_it_counts(count, there, placed, stopped):
@@ -79,9 +80,9 @@ def test_gaps_are_filled_from_the_lowest_number_on():
 @pytest.mark.parametrize(
     ("count", "stopped", "updated", "placed"),
     [
-        pytest.param(10, (), range(10), (), id="RC6"),
-        pytest.param(15, (), range(10), range(10, 15), id="RC7"),
-        pytest.param(5, range(5, 10), range(5), (), id="RC8"),
+        example("RC6", 10, (), range(10), ()),
+        example("RC7", 15, (), range(10), range(10, 15)),
+        example("RC8", 5, range(5, 10), range(5), ()),
     ],
 )
 @pytest.mark.parametrize("change", [changed, with_command])
@@ -111,9 +112,9 @@ def test_what_is_replaced_stops_only_with_its_replacement():
 @pytest.mark.parametrize(
     ("count", "stopped", "placed"),
     [
-        pytest.param(10, [0, 1], [0, 1], id="RC13"),
-        pytest.param(15, [0, 1], [0, 1, 10, 11, 12, 13, 14], id="RC14"),
-        pytest.param(5, [0, 1, 7, 8, 9], [], id="RC15"),
+        example("RC13", 10, [0, 1], [0, 1]),
+        example("RC14", 15, [0, 1], [0, 1, 10, 11, 12, 13, 14]),
+        example("RC15", 5, [0, 1, 7, 8, 9], []),
     ],
 )
 @pytest.mark.parametrize("is_purged", [False, True])
@@ -133,9 +134,9 @@ def test_a_lost_node(count, stopped, placed, is_purged):
 @pytest.mark.parametrize(
     ("marked", "count", "stopped", "placed"),
     [
-        pytest.param([0, 1], 10, [0, 1], [0, 1], id="RC16"),
-        pytest.param([0, 1], 15, [0, 1], [10, 11, 12, 13, 14, 0, 1], id="RC17"),
-        pytest.param([0, 1, 2], 8, [0, 1, 2], [0], id="RC18"),
+        example("RC16", [0, 1], 10, [0, 1], [0, 1]),
+        example("RC17", [0, 1], 15, [0, 1], [10, 11, 12, 13, 14, 0, 1]),
+        example("RC18", [0, 1, 2], 8, [0, 1, 2], [0]),
     ],
 )
 def test_what_is_marked_moves(marked, count, stopped, placed):
@@ -285,8 +286,8 @@ def test_what_has_been_replaced_is_history():
 @pytest.mark.parametrize(
     "over",
     [
-        pytest.param(complete(), id="RC32"),
-        pytest.param({**failed(99), "desired_status": "stop"}, id="RC33"),
+        example("RC32", complete()),
+        example("RC33", {**failed(99), "desired_status": "stop"}),
         pytest.param({"client_status": "lost", "desired_status": "stop"}, id="lost"),
     ],
 )
@@ -393,11 +394,11 @@ def test_attempts_end():
 @pytest.mark.parametrize(
     ("desired", "client", "is_lost"),
     [
-        pytest.param("stop", "running", True, id="RC42"),
-        pytest.param("stop", "pending", True, id="RC42:pending"),
-        pytest.param("evict", "running", True, id="RC47"),
-        pytest.param("stop", "complete", False, id="RC45:complete"),
-        pytest.param("stop", "lost", False, id="RC45:lost"),
+        example("RC42", "stop", "running", True),
+        example("RC42:pending", "stop", "pending", True),
+        example("RC47", "evict", "running", True),
+        example("RC45:complete", "stop", "complete", False),
+        example("RC45:lost", "stop", "lost", False),
     ],
 )
 def test_what_was_stopping_is_lost_with_its_node(desired, client, is_lost):

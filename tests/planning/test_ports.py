@@ -11,6 +11,7 @@ from nodestate.planning.ports import (
     addresses_of,
     assign_network,
 )
+from tests.conformance.rows import example
 from tests.planning.fleets import node
 
 EVERY_PORT = f"{DYNAMIC_PORT_MIN}-{DYNAMIC_PORT_MAX}"
@@ -54,17 +55,11 @@ def assign(room, asked):
 @pytest.mark.parametrize(
     ("claims", "fields", "asked", "reason"),
     [
-        pytest.param(
-            [taken(mbits=70)], {}, ask(mbits=1000), "bandwidth exceeded", id="RK13"
-        ),
-        pytest.param(
-            [], {"ports": EVERY_PORT}, ask(dynamic=[0]),
-            "dynamic port selection failed", id="RK15",
-        ),
-        pytest.param([], {"cidr": ""}, ask(), "no networks available", id="RK16"),
-        pytest.param(
-            [], {"ports": "80"}, ask(static=[80]), "reserved port collision", id="RK10"
-        ),
+        example("RK13", [taken(mbits=70)], {}, ask(mbits=1000), "bandwidth exceeded"),
+        example("RK15", [], {"ports": EVERY_PORT}, ask(dynamic=[0]),
+            "dynamic port selection failed"),
+        example("RK16", [], {"cidr": ""}, ask(), "no networks available"),
+        example("RK10", [], {"ports": "80"}, ask(static=[80]), "reserved port collision"),
         ([], {}, ask(static=[80, 80]), "reserved port collision"),
         ([], {}, ask(static=[65_536]), "invalid port 65536 (out of range)"),
         ([], {}, ask(static=[-1]), "invalid port -1 (out of range)"),

@@ -17,6 +17,7 @@ from nodestate.planning.ranking import (
     binpack,
     even_boost,
 )
+from tests.conformance.rows import example
 from tests.planning.fleets import allocation, finish, group, job, key, node, state_of
 
 RACK = "${meta.rack}"
@@ -31,9 +32,9 @@ def fit(total, reserved, ask, used=(0, 0)):
 @pytest.mark.parametrize(
     ("total", "reserved", "ask", "score"),
     [
-        pytest.param((2048, 2048), (1024, 1024), (1024, 1024), 1.0, id="RK1:full"),
-        pytest.param((4096, 4096), (1024, 1024), (1024, 1024), 0.5954, id="RK1"),
-        pytest.param((4000, 8192), (100, 256), (3900, 7936), 1.0, id="RK2"),
+        example("RK1:full", (2048, 2048), (1024, 1024), (1024, 1024), 1.0),
+        example("RK1", (4096, 4096), (1024, 1024), (1024, 1024), 0.5954),
+        example("RK2", (4000, 8192), (100, 256), (3900, 7936), 1.0),
         ((4000, 8192), (100, 256), (500, 256), 0.1818),
         ((4000, 8192), (100, 256), (0, 0), 0.0),
         # What a node has nothing of is as full as can be.
@@ -68,7 +69,7 @@ def test_binpack_is_what_the_formula_says(whole, data):
 @pytest.mark.parametrize(
     ("neighbours", "count", "score"),
     [
-        pytest.param(2, 4, -0.75, id="RK4"),
+        example("RK4", 2, 4, -0.75),
         (1, 3, -2 / 3),
         (1, 0, -2.0),
     ],
@@ -219,9 +220,9 @@ def candidates_of(scores, *, limit, set_aside_max):
 @pytest.mark.parametrize(
     ("scores", "limit", "set_aside_max", "looked_at", "best"),
     [
-        pytest.param([-1, 2, 3], 2, 2, 3, [(2, 3), (1, 2)], id="RK17"),
-        pytest.param([-1, -3, -2], 2, 2, 3, [(0, -1), (2, -2)], id="RK18"),
-        pytest.param([-1, -2], 2, 2, 2, [(0, -1), (1, -2)], id="RK18:all"),
+        example("RK17", [-1, 2, 3], 2, 2, 3, [(2, 3), (1, 2)]),
+        example("RK18", [-1, -3, -2], 2, 2, 3, [(0, -1), (2, -2)]),
+        example("RK18:all", [-1, -2], 2, 2, 2, [(0, -1), (1, -2)]),
         ([-1, -2, 1], 2, 3, 3, [(2, 1), (0, -1)]),
         ([-1, -2, -3, -4, 1], 2, 3, 5, [(4, 1), (3, -4)]),
         ([1, 2, 3], 2, 3, 2, [(1, 2), (0, 1)]),

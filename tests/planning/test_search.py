@@ -15,6 +15,7 @@ from nodestate.planning.search import (
     Standings,
     assign_networks,
 )
+from tests.conformance.rows import example
 from tests.planning.fleets import (
     allocation,
     constraint,
@@ -73,8 +74,8 @@ def test_the_first_is_full_the_second_too_small_and_the_third_has_room():
 @pytest.mark.parametrize(
     ("fields", "score"),
     [
-        pytest.param({}, -0.75, id="RK4"),
-        pytest.param({"task_group": "other"}, 0.0, id="RK5"),
+        example("RK4", {}, -0.75),
+        example("RK5", {"task_group": "other"}, 0.0),
         ({"job_id": "other"}, 0.0),
         ({"desired_status": "stop"}, 0.0),
     ],

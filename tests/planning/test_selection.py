@@ -15,6 +15,7 @@ from nodestate.planning.selection import (
     is_ready,
     sample_limit,
 )
+from tests.conformance.rows import example
 from tests.planning.fleets import (
     SEED,
     allocation,
@@ -73,8 +74,8 @@ def test_nodes_of_the_jobs_datacenters():
 @pytest.mark.parametrize(
     ("job_type", "ready_count", "limit"),
     [
-        pytest.param(JobType.SERVICE, 5, 3, id="RK19"),
-        pytest.param(JobType.SERVICE, 1, 2, id="RK20"),
+        example("RK19", JobType.SERVICE, 5, 3),
+        example("RK20", JobType.SERVICE, 1, 2),
         (JobType.SERVICE, 0, 2),
         (JobType.SERVICE, 4, 2),
         (JobType.SERVICE, 1000, 10),

@@ -7,6 +7,7 @@ from nodestate.model.job import JobType
 from nodestate.model.node import NodeStatus
 from nodestate.planning.selection import is_ready
 from nodestate.planning.system import reconcile_system
+from tests.conformance.rows import example
 from tests.planning.works import (
     MARK,
     Found,
@@ -128,8 +129,8 @@ def test_what_is_on_a_draining_node_is_left_until_it_is_marked(wanted):
 @pytest.mark.parametrize(
     ("wanted", "is_stopped"),
     [
-        pytest.param(SYSTEM, False, id="SY10"),
-        pytest.param(changed(SYSTEM), True, id="SY11"),
+        example("SY10", SYSTEM, False),
+        example("SY11", changed(SYSTEM), True),
     ],
 )
 def test_on_a_closed_node_stays_what_is_current(wanted, is_stopped):

@@ -7,6 +7,7 @@ from nodestate.planning.versions import (
     satisfies_semver,
     satisfies_version,
 )
+from tests.conformance.rows import example
 
 numbers = st.integers(0, 3)
 plain = st.lists(numbers, min_size=1, max_size=4).map(
@@ -17,14 +18,14 @@ plain = st.lists(numbers, min_size=1, max_size=4).map(
 @pytest.mark.parametrize(
     ("text", "constraint", "is_satisfied"),
     [
-        pytest.param("1.2.3", "~> 1.0", True, id="FE7"),
-        pytest.param("2.0.1", "~> 1.0", False, id="FE8"),
-        pytest.param("1.4", ">= 1.0, < 1.4", False, id="FE9"),
-        pytest.param("1.3.9", ">= 1.0, < 1.4", True, id="FE9:both"),
-        pytest.param("1.3.0-beta1", ">= 0.6.1", False, id="FE10"),
-        pytest.param("1.7.0-alpha1", ">= 1.6.0-beta1", False, id="FE11"),
-        pytest.param("1.6.0-beta2", ">= 1.6.0-beta1", True, id="FE11:same-numbers"),
-        pytest.param("1.3.0-beta1+ent", "= 1.3.0-beta1", True, id="FE12"),
+        example("FE7", "1.2.3", "~> 1.0", True),
+        example("FE8", "2.0.1", "~> 1.0", False),
+        example("FE9", "1.4", ">= 1.0, < 1.4", False),
+        example("FE9:both", "1.3.9", ">= 1.0, < 1.4", True),
+        example("FE10", "1.3.0-beta1", ">= 0.6.1", False),
+        example("FE11", "1.7.0-alpha1", ">= 1.6.0-beta1", False),
+        example("FE11:same-numbers", "1.6.0-beta2", ">= 1.6.0-beta1", True),
+        example("FE12", "1.3.0-beta1+ent", "= 1.3.0-beta1", True),
         ("1.2.3", "1.2.3", True),
         ("1.2", "= 1.2.0", True),
         ("1.2.0.0", "= 1.2", True),
@@ -59,8 +60,8 @@ def test_version(text, constraint, is_satisfied):
 @pytest.mark.parametrize(
     ("text", "constraint", "is_satisfied"),
     [
-        pytest.param("1.3.0-beta1", ">= 0.6.1", True, id="FE13"),
-        pytest.param("1.2.3", "~> 1.0", False, id="FE14"),
+        example("FE13", "1.3.0-beta1", ">= 0.6.1", True),
+        example("FE14", "1.2.3", "~> 1.0", False),
         ("1.0.0-rc.1", "< 1.0.0", True),
         ("1.0.0-alpha", "< 1.0.0-alpha.1", True),
         ("1.0.0-alpha.1", "< 1.0.0-alpha.beta", True),
