@@ -24,6 +24,7 @@ def started_drain(server: RealServer, spec: object) -> tuple[Agent, Answer]:
     return agent, agent.drain(spec)
 
 
+@pytest.mark.row("EV11", "DR52")
 @rows("D1", "D2", "D3", "D21", "D22")
 @pytest.mark.parametrize(
     "deadline", [10_000_000_000, 600_000_000_000, 0, -1, -5_000_000_000, 1, 1000]

@@ -52,6 +52,7 @@ def log():
 # Reports
 
 
+@pytest.mark.row("M7")
 def test_a_report_moves_the_index_but_not_the_agents(log):
     before = log.alloc("a-1")
 
@@ -276,6 +277,7 @@ def test_an_operator_is_told_of_an_unknown_allocation(log):
     assert (refused.code, refused.reason) == (RefusalCode.NOT_FOUND, ALLOCATION_NOT_FOUND)  # fmt: skip
 
 
+@pytest.mark.row("D5")
 def test_marks_of_a_drain_make_one_evaluation_per_job(log):
     log.accept(drain())
 
@@ -306,6 +308,7 @@ def test_a_drain_leaves_system_jobs_alone_if_told_to():
     assert log.accept(mark("a-1", is_drain=True)).index == 0
 
 
+@pytest.mark.row("M2")
 def test_paced_marks_keep_to_what_the_group_lets_go(log):
     for id_, node_key in (("a-1", N1), ("a-2", N1), ("a-3", N2)):
         log.accept(healthy(id_, node_key))

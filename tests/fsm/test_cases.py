@@ -145,6 +145,7 @@ def test_c33_closing_a_node_that_drains_is_fine_and_changes_nothing():
     assert encode_state(log.state) == before
 
 
+@pytest.mark.row("HB10")
 def test_c35_a_purged_node_comes_back_clean():
     log = drained_log()
     log.accept(purge())
@@ -190,6 +191,7 @@ def test_c39_an_empty_node_is_done_at_once_and_shows_it():
     assert node.events[-1].details is None
 
 
+@pytest.mark.row("DR46")
 def test_c43_a_node_that_goes_down_finishes_its_drain():
     log = drained_log()
     log.accept(miss())
@@ -230,6 +232,7 @@ def test_c46_one_evaluation_for_each_job_concerned_and_none_for_others():
     assert log.state.evaluations[outcome.eval_ids[1]].priority == 70
 
 
+@pytest.mark.row("HB7")
 def test_c66_a_node_that_is_back_gets_its_system_jobs():
     log = Log(register())
     log.put_system_job()

@@ -108,6 +108,7 @@ def test_only_a_deadline_ahead_is_a_point_in_time(deadline, force_deadline):
     encode_state(log.state)
 
 
+@pytest.mark.row("EV11")
 def test_a_drain_makes_no_evaluation():
     log = Log(register())
     log.put_system_job()
@@ -147,6 +148,7 @@ def test_times_of_the_command_are_not_taken():
 # Changed
 
 
+@pytest.mark.row("DR62", "D11")
 @rows("D5")
 def test_a_change_keeps_the_start_and_counts_the_deadline_anew():
     log = Log(register(), drain(10 * SECOND_NS))
@@ -263,6 +265,7 @@ def test_a_node_that_registered_draining_can_be_stopped():
     assert log.messages()[-1] == "Node drain disabled"
 
 
+@pytest.mark.row("EV15")
 @rows("D8", "D17", "S5")
 def test_a_drain_that_is_stopped_can_open_the_node():
     log = Log(register(), drain())
@@ -281,6 +284,7 @@ def test_a_drain_that_is_stopped_can_open_the_node():
     assert evaluation.node_modify_index == 1002
 
 
+@pytest.mark.row("DR63")
 @rows("D9", "D10", "D34")
 @pytest.mark.parametrize("mark_eligible", [False, True])
 def test_stopping_what_is_stopped_moves_the_index_alone(mark_eligible):
@@ -311,6 +315,7 @@ def test_a_closed_node_is_opened_without_a_line():
 # Complete
 
 
+@pytest.mark.row("M6")
 @rows("D22", "D23")
 def test_a_complete_drain_leaves_the_node_closed():
     log = Log(register(), drain(accessor_id="op", meta={"a": "1"}))

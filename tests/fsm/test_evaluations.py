@@ -82,6 +82,7 @@ def test_a_finished_allocation_concerns_nobody(kind, desired, client, is_made):
     assert bool(decide(state)) is is_made
 
 
+@pytest.mark.row("D7")
 @pytest.mark.parametrize(
     ("fields", "is_made"),
     [
@@ -215,6 +216,7 @@ def test_a_change_of_what_has_changed_is_passed_over(case):
     assert (refused.code, refused.reason) == (RefusalCode.CONFLICT, EVALUATION_IS_OLD)
 
 
+@pytest.mark.row("W8")
 def test_success_ends_those_that_wait_for_room():
     log = WorkLog(register_job())
     log.end(status="blocked")
@@ -235,6 +237,7 @@ def test_success_ends_those_that_wait_for_room():
     assert log.state.blocked_evaluations() == []
 
 
+@pytest.mark.row("EV18")
 def test_an_end_with_failures_leaves_those_that_wait():
     log = WorkLog(register_job())
     log.end(status="blocked")

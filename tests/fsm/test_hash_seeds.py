@@ -49,6 +49,7 @@ def replayed(path: Path, *, hash_seed: int) -> list[str]:
     return result.stdout.split("\n")
 
 
+@pytest.mark.row("M8")
 @pytest.mark.slow
 def test_every_process_makes_the_same_bytes(tmp_path):
     logs = drawn_logs()

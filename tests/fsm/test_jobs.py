@@ -23,6 +23,7 @@ from tests.fsm.work import (
 )
 
 
+@pytest.mark.row("D5", "M17")
 def test_a_new_job_has_the_entrys_index_and_an_evaluation():
     log = WorkLog()
 
@@ -52,6 +53,7 @@ def test_a_change_is_a_new_version_of_the_same_job():
     assert [each.version for each in log.state.versions_of(WEB)] == [1, 0]
 
 
+@pytest.mark.row("RC65", "M16")
 def test_the_same_again_only_makes_an_evaluation():
     log = WorkLog(register_job())
     created = log.job()
@@ -193,6 +195,7 @@ def test_versions_of_a_former_job_go_with_its_last_allocation():
     assert kept.create_index == log.job().create_index
 
 
+@pytest.mark.row("W15")
 def test_an_unknown_job_is_stopped_by_nothing():
     log = WorkLog()
 

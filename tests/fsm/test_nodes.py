@@ -131,6 +131,7 @@ def test_registering_again_moves_the_index_and_adds_no_line():
     assert log.messages() == ["Node registered"]
 
 
+@pytest.mark.row("DR67")
 @rows("N21", "N23")
 def test_what_operators_set_survives_a_registration():
     log = Log(register(), drain())
@@ -522,6 +523,7 @@ def test_many_lines_at_once_stay_in_order(count):
 # Eligibility
 
 
+@pytest.mark.row("EV13")
 @rows("G1", "S7")
 def test_a_node_is_closed_with_a_line_and_no_evaluation():
     log = Log(register())
@@ -539,6 +541,7 @@ def test_a_node_is_closed_with_a_line_and_no_evaluation():
     assert line.timestamp == Timestamp(7 * SECOND_NS)
 
 
+@pytest.mark.row("EV12", "D12")
 @rows("G2", "G7")
 def test_opening_a_node_wakes_the_schedulers():
     log = Log(register(), eligibility("ineligible"))
@@ -560,6 +563,7 @@ def test_another_word_is_no_eligibility(word):
     assert refused == Refused(RefusalCode.INVALID, INVALID_ELIGIBILITY)
 
 
+@pytest.mark.row("DR66")
 @rows("G5", "S8")
 def test_a_draining_node_stays_closed():
     log = Log(register(), drain())
@@ -570,6 +574,7 @@ def test_a_draining_node_stays_closed():
     assert log.accept(eligibility("ineligible")).index == 0
 
 
+@pytest.mark.row("EV14")
 @rows("G6")
 @pytest.mark.parametrize("word", ["eligible", "ineligible"])
 def test_eligibility_that_stays_changes_nothing(word):
@@ -604,6 +609,7 @@ def test_an_unknown_node_is_not_found(command):
 # Evaluation
 
 
+@pytest.mark.row("EV5")
 def test_evaluating_wakes_schedulers_and_leaves_the_node():
     log = Log(register())
     log.put_system_job()
@@ -629,6 +635,7 @@ def test_evaluating_a_node_without_work_changes_nothing():
 # Purge
 
 
+@pytest.mark.row("M15")
 @rows("P1", "P2")
 def test_a_purged_node_leaves_its_allocations_to_the_schedulers():
     log = Log(register())

@@ -64,6 +64,7 @@ def full(log: WorkLog, **fields: Any) -> None:
 # Carried out
 
 
+@pytest.mark.row("PL1")
 def test_a_placement_is_a_whole_allocation(log):
     tracker = RescheduleTracker(events=(RescheduleEvent(prev_alloc_id="p"),))
     metrics = AllocMetric(nodes_evaluated=2)
@@ -97,6 +98,7 @@ def test_a_placement_is_a_whole_allocation(log):
     assert log.evaluation().modify_index == log.index
 
 
+@pytest.mark.row("PL16")
 def test_a_stop_leaves_the_version_of_the_job(log):
     log.place(placement("a-1"))
     before = log.alloc("a-1")
@@ -114,6 +116,7 @@ def test_a_stop_leaves_the_version_of_the_job(log):
     )
 
 
+@pytest.mark.row("PL15")
 def test_a_replacement_and_the_replaced_know_each_other(log):
     log.place(placement("a-1"))
     log.accept(evaluate_job())
@@ -189,6 +192,7 @@ def test_an_update_in_place_runs_the_new_version(log):
     assert log.state.allocations_from(before.eval_id) == []
 
 
+@pytest.mark.row("W17")
 def test_an_annotation_keeps_the_version_and_its_evaluation_is_made(log):
     log.place(placement("a-1"))
     log.accept(report(reported("a-1", "failed")))
@@ -217,6 +221,7 @@ def test_a_plan_of_nothing_writes_nothing(log):
 # Old plans
 
 
+@pytest.mark.row("PL14")
 @pytest.mark.parametrize("moved", ["plan", "update", "end", "gone"])
 def test_a_plan_of_an_evaluation_that_moved_on_is_refused(log, moved):
     command = log.plan(placement("a-1"))
@@ -282,6 +287,7 @@ def test_an_older_version_may_still_be_placed(log):
     assert log.alloc("a-1").job_version == 0
 
 
+@pytest.mark.row("PL13")
 def test_a_stop_of_what_is_over_or_gone_is_passed_over(log):
     log.place(placement("a-1"))
     log.accept(evaluate_job())
@@ -323,6 +329,7 @@ def rejected(log: WorkLog, *parts: Any, **fields: Any) -> tuple[RejectedNode, ..
     return result.rejected
 
 
+@pytest.mark.row("PL4", "PL5", "PL6", "M14")
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
@@ -346,6 +353,7 @@ def test_a_node_that_is_not_ready_takes_nothing(log, command, reason):
     assert log.alloc("a-3").node_key == N2
 
 
+@pytest.mark.row("PL11")
 @pytest.mark.parametrize("command", [purge(N1), status(NodeStatus.DOWN), drain()])
 def test_stops_alone_are_carried_out_anywhere(log, command):
     log.place(placement("a-1"))
@@ -356,6 +364,7 @@ def test_stops_alone_are_carried_out_anywhere(log, command):
     assert log.alloc("a-1").desired_status == "stop"
 
 
+@pytest.mark.row("PL12", "D10", "W13")
 def test_updates_in_place_need_no_open_node(log):
     log.place(placement("a-1"))
     log.accept(eligibility("ineligible"))
@@ -373,6 +382,7 @@ def test_an_update_in_place_must_still_fit(log):
     assert rejected(log, updates=(update,)) == (RejectedNode(N1, "cpu"),)
 
 
+@pytest.mark.row("PL7")
 def test_a_full_node_takes_nothing(log):
     full(log)
 
@@ -387,6 +397,7 @@ def test_a_node_that_is_just_full_is_not_too_full(log):
     assert rejected(log, placement("a-2", resources=resources(100))) == ()
 
 
+@pytest.mark.row("PL9")
 def test_a_stop_in_the_same_plan_makes_room(log):
     full(log)
 
@@ -412,6 +423,7 @@ def test_what_is_stopped_is_not_updated_as_well(log):
     assert log.alloc("a-1").allocated_resources == resources()
 
 
+@pytest.mark.row("PL10", "D4")
 def test_what_is_to_stop_takes_room_until_it_has(log):
     full(log)
     log.carry_out(stop("a-1"))
@@ -478,6 +490,7 @@ def test_a_node_without_resources_takes_what_needs_none(log):
 # All or nothing, and halves
 
 
+@pytest.mark.row("PL3")
 def test_all_at_once_is_all_or_nothing(log):
     log.place(placement("a-1", N2))
     log.accept(evaluate_job())
@@ -530,6 +543,7 @@ def test_room_that_a_dropped_stop_would_have_made_is_not_there(log):
     assert list(log.state.allocations) == ["a-1"]
 
 
+@pytest.mark.row("M3")
 def test_a_migration_stops_whether_or_not_there_is_a_place(log):
     log.place(placement("a-1"))
     log.accept(evaluate_job())

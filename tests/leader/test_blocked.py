@@ -26,6 +26,7 @@ def room(index: int, **by_node: int) -> Vacancies:
     return Vacancies(index, by_node)
 
 
+@pytest.mark.row("BL5", "BL6", "BL7")
 @pytest.mark.parametrize(
     ("snapshot_index", "is_free"),
     [(900, True), (999, True), (1000, False), (1001, False)],
@@ -41,6 +42,7 @@ def test_room_counts_that_came_after_the_look(snapshot_index, is_free):
     assert len(blocked) == (not is_free)
 
 
+@pytest.mark.row("BL2")
 def test_a_job_waits_once():
     """BL2."""
     blocked = BlockedEvaluations()
@@ -53,6 +55,7 @@ def test_a_job_waits_once():
     assert [one.id for one in blocked.waiting()] == ["new"]
 
 
+@pytest.mark.row("BL3")
 @pytest.mark.parametrize(
     ("fields", "stays"),
     [
@@ -71,6 +74,7 @@ def test_who_knows_more_stays(fields, stays):
     assert [one.id for one in blocked.waiting()] == [stays]
 
 
+@pytest.mark.row("BL13")
 def test_the_same_one_may_wait_again():
     """BL13."""
     blocked = BlockedEvaluations()
@@ -88,6 +92,7 @@ def test_jobs_of_one_name_wait_each():
     assert len(blocked) == 2
 
 
+@pytest.mark.row("BL14")
 def test_who_lost_to_others_is_tried_now_and_then():
     """BL14."""
     blocked = BlockedEvaluations()
@@ -101,6 +106,7 @@ def test_who_lost_to_others_is_tried_now_and_then():
     assert "lost" in blocked
 
 
+@pytest.mark.row("BL15")
 def test_who_waits_no_more_is_forgotten():
     """BL15."""
     blocked = BlockedEvaluations()
@@ -111,6 +117,7 @@ def test_who_waits_no_more_is_forgotten():
     assert (len(blocked), blocked.seen_index()) == (0, 0)
 
 
+@pytest.mark.row("BL16", "BL17")
 def test_a_system_job_waits_for_each_node():
     """BL16, BL17."""
     blocked = BlockedEvaluations()

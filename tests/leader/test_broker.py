@@ -69,6 +69,7 @@ def desk() -> Desk:
     return Desk()
 
 
+@pytest.mark.row("BR1")
 def test_what_is_done_is_forgotten(desk):
     """BR1."""
     desk.put("e")
@@ -84,6 +85,7 @@ def test_what_is_done_is_forgotten(desk):
     assert desk.broker.seconds_until_due() is None
 
 
+@pytest.mark.row("BR2")
 def test_what_was_in_vain_comes_again_later_and_later(desk):
     """BR2."""
     desk.put("e")
@@ -96,6 +98,7 @@ def test_what_was_in_vain_comes_again_later_and_later(desk):
     assert desk.take().evaluation.id == "e"
 
 
+@pytest.mark.row("BR3")
 def test_a_job_has_one_at_a_time(desk):
     """BR3."""
     for number in (1, 2, 3):
@@ -123,6 +126,7 @@ def test_the_oldest_of_a_job_is_next_whatever_its_priority(desk):
     assert desk.take().evaluation.id == "second"
 
 
+@pytest.mark.row("BR7")
 def test_the_highest_priority_is_first(desk):
     """BR7."""
     for priority in (10, 30, 20):
@@ -131,6 +135,7 @@ def test_the_highest_priority_is_first(desk):
     assert desk.take_ids() == ["30", "20", "10"]
 
 
+@pytest.mark.row("BR8")
 def test_the_oldest_of_a_priority_is_first(desk):
     """BR8."""
     ids = [f"{number:03}" for number in range(100)]
@@ -140,6 +145,7 @@ def test_the_oldest_of_a_priority_is_first(desk):
     assert desk.take_ids() == ids
 
 
+@pytest.mark.row("BR9")
 @pytest.mark.parametrize(("jitter", "kind"), [(0.0, "batch"), (0.99, "service")])
 def test_chance_decides_between_types(desk, jitter, kind):
     """BR9."""
@@ -150,6 +156,7 @@ def test_chance_decides_between_types(desk, jitter, kind):
     assert desk.take().evaluation.type == kind
 
 
+@pytest.mark.row("W1")
 def test_the_highest_priority_of_all_types_is_first(desk):
     """W1."""
     desk.put("s", type=JobType.SERVICE, priority=10)
@@ -159,6 +166,7 @@ def test_the_highest_priority_of_all_types_is_first(desk):
     assert desk.take_ids() == ["b", "s"]
 
 
+@pytest.mark.row("BR11")
 def test_what_nobody_answers_for_comes_again(desk):
     """BR11."""
     desk.put("e")
@@ -172,6 +180,7 @@ def test_what_nobody_answers_for_comes_again(desk):
         desk.ack(delivery)
 
 
+@pytest.mark.row("BR12")
 def test_time_can_be_asked_for(desk):
     """BR12."""
     desk.put("e")
@@ -183,6 +192,7 @@ def test_time_can_be_asked_for(desk):
     desk.ack(delivery)
 
 
+@pytest.mark.row("BR13")
 def test_time_can_stand_still(desk):
     """BR13."""
     desk.put("e")
@@ -207,6 +217,7 @@ def fail(desk: Desk) -> None:
         desk.nack(desk.take())
 
 
+@pytest.mark.row("BR14", "BR15")
 def test_what_fails_too_often_is_put_aside(desk):
     """BR14, BR15; its job's later ones wait for what becomes of it."""
     desk.put("e", "job")
@@ -221,6 +232,7 @@ def test_what_fails_too_often_is_put_aside(desk):
     assert desk.broker.dequeue([FAILED_QUEUE]) is None
 
 
+@pytest.mark.row("BR16")
 def test_the_last_delivery_may_do(desk):
     """BR16."""
     desk.put("e")
@@ -233,6 +245,7 @@ def test_the_last_delivery_may_do(desk):
     assert len(desk.broker) == 0
 
 
+@pytest.mark.row("BR17")
 def test_what_is_to_wait_waits(desk):
     """BR17; and its job does not wait for it."""
     desk.put("e", "job", wait=10_000_000)
@@ -245,6 +258,7 @@ def test_what_is_to_wait_waits(desk):
     assert desk.take().evaluation.id == "e"
 
 
+@pytest.mark.row("BR18")
 def test_what_is_for_later_comes_in_the_order_of_time(desk):
     """BR18."""
     for seconds in (2, 1, 3, -1):
@@ -259,6 +273,7 @@ def test_what_is_for_later_comes_in_the_order_of_time(desk):
     assert len(desk.broker) == 1
 
 
+@pytest.mark.row("BR19")
 @pytest.mark.parametrize("is_done", [True, False])
 def test_what_comes_again_while_it_is_looked_at(desk, is_done):
     """BR19."""
@@ -287,6 +302,7 @@ def test_what_is_known_is_taken_once(desk):
     assert "e" not in desk.broker
 
 
+@pytest.mark.row("BR20")
 def test_others_may_not_speak_for_it(desk):
     """BR20."""
     desk.put("e")
@@ -301,6 +317,7 @@ def test_others_may_not_speak_for_it(desk):
             speak("unknown", delivery.token)
 
 
+@pytest.mark.row("BR23")
 def test_of_those_that_wait_the_newest_is_enough(desk):
     """BR23; one that was made for a time of its own, or has waited for room, stays."""
     desk.put("running", "job")

@@ -38,6 +38,7 @@ def drain(world: World, number: int, deadline: int = HOUR_NS) -> None:
     world.replica.apply(command)
 
 
+@pytest.mark.row("DR52", "DR52b")
 @pytest.mark.parametrize("deadline", [HOUR_NS, 0, -1, 1])
 async def test_a_drain_with_nothing_to_move_is_over_at_once(world, services, deadline):
     world.register(1)
@@ -213,6 +214,7 @@ def finish(world: World, *ids: str) -> None:
     )
 
 
+@pytest.mark.row("D5")
 async def test_work_is_told_to_move_with_an_evaluation_in_the_same_entry(
     world, drainer
 ):
@@ -243,6 +245,7 @@ async def test_a_drain_ends_when_the_last_work_is_reported_over(world, drainer):
     assert node.events[-1].details is None
 
 
+@pytest.mark.row("DR69")
 @pytest.mark.parametrize("is_first", [True, False], ids=["same", "other"])
 async def test_what_is_left_at_the_deadline_is_forced(world, is_first):
     """DR51, DR69: by whoever leads then, and not before."""
@@ -268,6 +271,7 @@ async def test_what_is_left_at_the_deadline_is_forced(world, is_first):
     task.cancel()
 
 
+@pytest.mark.row("DR17")
 async def test_a_drain_that_waits_writes_nothing(world, drainer):
     """DR17."""
     world.register(1, status=NodeStatus.DOWN)

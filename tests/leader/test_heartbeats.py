@@ -21,6 +21,7 @@ MISSED = "nodestate_leader_heartbeats_missed_total"
 STANDSTILLS = "nodestate_leader_standstills_total"
 
 
+@pytest.mark.row("HB1", "HB2")
 async def test_a_silent_node_goes_down_not_early_and_soon_after(world, services):
     world.register(1)
     await start_timers(services, 1)
@@ -35,6 +36,7 @@ async def test_a_silent_node_goes_down_not_early_and_soon_after(world, services)
     assert world.metrics.count(MISSED) == 1
 
 
+@pytest.mark.row("EV9")
 async def test_a_node_that_is_heard_of_stays_up(world, services):
     world.register(1)
     await start_timers(services, 1)
@@ -50,6 +52,7 @@ async def test_a_node_that_is_heard_of_stays_up(world, services):
     assert world.metrics.count("nodestate_leader_heartbeats_received_total") == 10
 
 
+@pytest.mark.row("HB3")
 async def test_a_renewed_timer_counts_from_its_renewal(world, services):
     world.register(1)
     await start_timers(services, 1)
@@ -62,6 +65,7 @@ async def test_a_renewed_timer_counts_from_its_renewal(world, services):
     assert world.down() == {1}
 
 
+@pytest.mark.row("HB1")
 @pytest.mark.parametrize(
     ("count", "low_s", "high_s"),
     [(10, 10, 20), (500, 10, 20), (1_000, 20, 40), (5_000, 100, 200)],
@@ -81,6 +85,7 @@ async def test_the_ttl_grows_with_the_fleet(world, count, low_s, high_s, jitter)
     assert ttl_s == pytest.approx(low_s if jitter == 0 else high_s)
 
 
+@pytest.mark.row("HB6")
 async def test_a_new_leader_gives_every_node_a_full_period(world):
     world.register(1, 2)
     world.register(3, status=NodeStatus.DOWN)
@@ -263,6 +268,7 @@ class TestHeartbeatOf:
         assert world.node(1).status is after
         assert answer.ttl_ns > 0
 
+    @pytest.mark.row("HB5")
     async def test_a_node_that_says_it_goes_down(self, world, services):
         world.register(1)
         await start_timers(services, 1)

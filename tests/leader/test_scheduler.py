@@ -153,6 +153,7 @@ async def office(world: World) -> AsyncIterator[Office]:
     await office.stop()
 
 
+@pytest.mark.row("BR10")
 async def test_a_job_is_placed_with_two_entries(office):
     office.add(roomy(1))
     office.register(job(group(count=3)))
@@ -167,6 +168,7 @@ async def test_a_job_is_placed_with_two_entries(office):
     assert office.scheduler.evaluation_count() == 0
 
 
+@pytest.mark.row("M18")
 async def test_a_quiet_cluster_writes_nothing(office):
     """Neither with work that waits for room."""
     office.register(job())
@@ -179,6 +181,7 @@ async def test_a_quiet_cluster_writes_nothing(office):
     assert office.world.replica.applied_index() == written
 
 
+@pytest.mark.row("BL20")
 async def test_what_waits_is_placed_when_a_node_comes(office):
     """BL20."""
     office.register(job(group(count=2)))
@@ -193,6 +196,7 @@ async def test_what_waits_is_placed_when_a_node_comes(office):
     assert office.scheduler.blocked_count() == 0
 
 
+@pytest.mark.row("BL18", "BL19", "M12")
 async def test_what_waits_is_placed_when_others_are_over(office):
     """BL18, BL19."""
     office.add(roomy(1, cpu=150))
@@ -215,6 +219,7 @@ async def test_what_waits_is_placed_when_others_are_over(office):
     assert len(office.live(other)) == 1
 
 
+@pytest.mark.row("BL6", "M13")
 async def test_room_that_comes_while_a_job_is_looked_at_is_not_missed(office):
     """BL6."""
     office.world.proposer.gate.clear()
@@ -227,6 +232,7 @@ async def test_room_that_comes_while_a_job_is_looked_at_is_not_missed(office):
     assert len(office.live()) == 1
 
 
+@pytest.mark.row("BL13", "RC52")
 async def test_what_still_finds_no_room_waits_under_its_own_id(office):
     """BL13, RC52."""
     office.register(job(group(count=1)))
@@ -240,6 +246,7 @@ async def test_what_still_finds_no_room_waits_under_its_own_id(office):
     assert office.metrics.evaluations.counts["blocked"] == 1
 
 
+@pytest.mark.row("BL15", "EV17")
 async def test_what_nobody_wants_any_more_waits_no_more(office):
     """BL15, EV17."""
     office.register(job(group(count=1)))
@@ -253,6 +260,7 @@ async def test_what_nobody_wants_any_more_waits_no_more(office):
     assert office.statuses() == ["complete", "canceled", "complete"]
 
 
+@pytest.mark.row("BR24", "BL23", "D13", "W14", "M13")
 async def test_a_new_leader_takes_up_what_it_finds(office):
     """BR24, BL23: what waits for room is looked at once."""
     office.world.proposer.gate.clear()
@@ -273,6 +281,7 @@ async def test_a_new_leader_takes_up_what_it_finds(office):
     assert len(office.live()) == 1
 
 
+@pytest.mark.row("PL14")
 async def test_a_plan_of_a_leader_that_is_gone_does_no_harm(office):
     """PL14."""
     office.add(roomy(1), roomy(2))
@@ -296,6 +305,7 @@ async def test_what_could_not_be_written_is_tried_again(office, error, count):
     assert office.statuses() == ["complete"]
 
 
+@pytest.mark.row("BR21")
 async def test_what_fails_too_often_is_looked_at_later(office):
     """BR21."""
     office.add(roomy(1))
@@ -353,6 +363,7 @@ async def test_what_is_for_later_is_looked_at_then(office):
     assert office.state.evaluations["later"].status == "complete"
 
 
+@pytest.mark.row("BR23")
 async def test_many_requests_for_one_job_are_answered_together(office):
     """BR23."""
     office.world.proposer.gate.clear()
@@ -370,6 +381,7 @@ async def test_many_requests_for_one_job_are_answered_together(office):
     assert len(office.world.proposer.commands) < 10
 
 
+@pytest.mark.row("BL2")
 async def test_two_that_wait_for_one_job_become_one(office):
     """BL2."""
     office.register(job())
@@ -384,6 +396,7 @@ async def test_two_that_wait_for_one_job_become_one(office):
     assert office.statuses().count("blocked") == 1
 
 
+@pytest.mark.row("BL14")
 async def test_who_lost_to_others_is_tried_every_minute(office):
     """BL14."""
     office.register(job(group(count=1)))

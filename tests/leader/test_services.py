@@ -38,6 +38,7 @@ async def started(world: World) -> tuple[LeaderServices, asyncio.Task[None]]:
     return services, task
 
 
+@pytest.mark.row("HB4")
 async def test_a_follower_runs_nothing_and_answers_nothing(follower):
     follower.register(1)
     services, task = await started(follower)
@@ -184,6 +185,7 @@ async def test_a_fleet_survives_an_election(world):
     assert world.down() == {1}
 
 
+@pytest.mark.row("BR4", "BL1")
 async def test_evaluations_are_looked_at_while_this_server_leads(follower):
     """Whoever leads takes up what it finds, and shows how much there is."""
     open_gauge = "nodestate_leader_evaluations_open"

@@ -93,6 +93,7 @@ def sticky(cluster: Cluster) -> Cluster:
     return cluster.register(job(group(count=1, ephemeral_disk=disk))).settle()
 
 
+@pytest.mark.row("RC57")
 def test_a_sticky_disk_stays_where_it_is():
     """RC57."""
     cluster = sticky(Cluster())
@@ -105,6 +106,7 @@ def test_a_sticky_disk_stays_where_it_is():
     assert new.node_key == old.node_key
 
 
+@pytest.mark.row("RC58")
 def test_a_sticky_disk_moves_off_a_node_that_drains():
     """RC58."""
     cluster = sticky(Cluster())

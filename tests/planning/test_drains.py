@@ -181,6 +181,7 @@ def test_what_holds_a_drain_up(allocations, is_done):
     assert world.ended() == ([(key_of(1), False)] if is_done else [])
 
 
+@pytest.mark.row("DR36")
 def test_system_work_goes_last():
     """DR36: it is marked once nothing else is left, and then the drain ends."""
     world = World().add(1, kind=SYSTEM).add(1, **DONE)
@@ -198,6 +199,7 @@ def test_system_work_may_be_left_alone():
     assert world.ended() == [(key_of(1), False)]
 
 
+@pytest.mark.row("DR36b")
 @pytest.mark.parametrize(
     ("strategy", "is_forced"),
     [
@@ -219,6 +221,7 @@ def test_a_deadline_forces_what_is_left(strategy, is_forced):
     assert plan.completions == ()
 
 
+@pytest.mark.row("DR37")
 def test_a_forced_drain_may_leave_system_work_alone():
     """DR37."""
     world = World(deadline=-1, ignore_system_jobs=True).add(1).add(1, kind=SYSTEM)
@@ -226,6 +229,7 @@ def test_a_forced_drain_may_leave_system_work_alone():
     assert world.plan().forced_ids == ("a000",)
 
 
+@pytest.mark.row("M5")
 def test_a_forced_drain_ends_when_all_is_marked():
     """DR51: without waiting for it to stop."""
     world = World(deadline=-1).add(1, **MARKED).add(1, kind=SYSTEM, **MARKED)
@@ -233,6 +237,7 @@ def test_a_forced_drain_ends_when_all_is_marked():
     assert world.ended() == [(key_of(1), True)]
 
 
+@pytest.mark.row("DR52b", "W20")
 @pytest.mark.parametrize("kind", [None, SYSTEM])
 def test_a_forced_drain_with_nothing_to_move_is_not_cut_short(kind):
     """DR52b."""
@@ -243,6 +248,7 @@ def test_a_forced_drain_with_nothing_to_move_is_not_cut_short(kind):
     assert world.ended() == [(key_of(1), False)]
 
 
+@pytest.mark.row("DR40", "DR42", "D14", "W2")
 def test_drains_are_forced_each_at_its_time():
     """DR40, DR42: nothing waits for another one's deadline."""
     world = World(deadline=-1).add(1)
@@ -261,6 +267,7 @@ def test_a_node_that_is_over_has_no_deadline():
     assert World().plan().next_deadline_ns is None
 
 
+@pytest.mark.row("DR72", "M2")
 def test_two_nodes_share_one_group():
     """DR72."""
     world = World().add(5)
@@ -270,6 +277,7 @@ def test_two_nodes_share_one_group():
     assert world.paced == 1
 
 
+@pytest.mark.row("W4")
 def test_two_jobs_of_one_name_are_two():
     """DR58."""
     world = World().add(10)
@@ -356,6 +364,7 @@ def test_marks_come_first_and_only_paced_ones_are_held_to_their_group():
     assert list(drain_commands(DrainPlan(), NOW_NS, bytes)) == []
 
 
+@pytest.mark.row("DR60")
 @pytest.mark.parametrize(
     ("count", "sizes"), [(0, []), (1, [1]), (2, [2]), (3, [2, 1]), (5, [2, 2, 1])]
 )
@@ -473,6 +482,7 @@ def test_a_drain_of_a_node_that_nobody_knows():
     assert view_drain(State(), key_of(1), NOW_NS, DrainStrategy()) is None
 
 
+@pytest.mark.row("DR33")
 def test_a_drain_is_done_when_only_system_work_is_left():
     found = view_drain(World().add(1, kind=SYSTEM).state, key_of(1), NOW_NS)
 

@@ -90,6 +90,7 @@ def test_a_volume_to_read_or_to_write(
     assert has_volume(on, request) is is_there
 
 
+@pytest.mark.row("FE22")
 def test_a_volume_that_is_not_there():
     """FE22."""
     wanted = group(volumes={"v": VolumeRequest(type="host", source="data")})

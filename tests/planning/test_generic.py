@@ -60,6 +60,7 @@ def test_a_group_gets_what_it_counts(count, there, placed, stopped):
     assert found.texts <= {"alloc not needed due to job update"}
 
 
+@pytest.mark.row("RC5")
 def test_all_of_a_name_stop_where_none_is_wanted():
     """RC5."""
     found = Work(counted(0)).runs([n % 2 for n in range(20)]).reconcile()
@@ -77,6 +78,7 @@ def test_gaps_are_filled_from_the_lowest_number_on():
     assert Work(counted(5)).runs([1, 3]).reconcile().placed == [0, 2, 4]
 
 
+@pytest.mark.row("RC9", "RC10", "RC11", "M9")
 @pytest.mark.parametrize(
     ("count", "stopped", "updated", "placed"),
     [
@@ -97,6 +99,7 @@ def test_a_new_version(change, count, stopped, updated, placed):
     assert both == ((list(updated), []) if change is changed else ([], list(updated)))
 
 
+@pytest.mark.row("RC12")
 def test_what_is_replaced_stops_only_with_its_replacement():
     """RC12: nothing is stopped for a placement that may not come about."""
     old = counted(1)
@@ -109,6 +112,7 @@ def test_what_is_replaced_stops_only_with_its_replacement():
     assert not found.found.stops
 
 
+@pytest.mark.row("D8")
 @pytest.mark.parametrize(
     ("count", "stopped", "placed"),
     [
@@ -159,6 +163,7 @@ def test_what_is_marked_moves(marked, count, stopped, placed):
     assert not any(w.stop_text for w in moved), "it stops whatever becomes of them"
 
 
+@pytest.mark.row("RC19")
 def test_a_renamed_group_is_another_one():
     """RC19."""
     found = Work(changed(job(group("new", 3)))).runs(range(3), job()).reconcile()
@@ -169,6 +174,7 @@ def test_a_renamed_group_is_another_one():
     }
 
 
+@pytest.mark.row("RC20", "RC21")
 @pytest.mark.parametrize("is_purged", [False, True], ids=["stopped", "purged"])
 def test_a_job_that_is_not_wanted_stops(is_purged):
     """RC20, and RC21 for what is over already."""
@@ -182,6 +188,7 @@ def test_a_job_that_is_not_wanted_stops(is_purged):
     assert not found.found.placements
 
 
+@pytest.mark.row("RC22")
 def test_each_group_gets_its_own():
     """RC22."""
     work = Work(job(group("full", 2), group("part", 3)))
@@ -192,6 +199,7 @@ def test_each_group_gets_its_own():
     assert names == ["job.part[1]", "job.part[2]"]
 
 
+@pytest.mark.row("RC23", "RC24", "M4")
 def test_nothing_moves_that_is_not_marked():
     """RC23, RC24."""
     work = Work(counted(4)).runs(range(4))
@@ -204,6 +212,7 @@ def test_nothing_moves_that_is_not_marked():
 # Failures
 
 
+@pytest.mark.row("RC25")
 @pytest.mark.parametrize("kind", [JobType.SERVICE, BATCH])
 def test_a_failure_is_replaced_after_its_delay(kind):
     """RC25."""
@@ -216,6 +225,7 @@ def test_a_failure_is_replaced_after_its_delay(kind):
     assert (found.placed, found.stopped) == ([], [])
 
 
+@pytest.mark.row("RC26")
 def test_what_is_due_together_has_one_evaluation():
     """RC26."""
     work = Work(job(group(count=7, reschedule_policy=LATER))).runs(range(7))
@@ -238,6 +248,7 @@ def test_a_window_is_less_than_five_seconds(apart_s, windows):
     assert len(work.reconcile().later) == windows
 
 
+@pytest.mark.row("RC27", "RC29")
 @pytest.mark.parametrize("kind", [JobType.SERVICE, BATCH])
 @pytest.mark.parametrize(
     ("ago_s", "is_now"), [(20, True), (15, True), (14, True), (13.999, False)]
@@ -255,6 +266,7 @@ def test_what_is_due_is_replaced(kind, ago_s, is_now):
         assert placement.stop_text == "alloc was rescheduled because it failed"
 
 
+@pytest.mark.row("RC28", "RC36", "M10")
 @pytest.mark.parametrize("kind", [JobType.SERVICE, BATCH])
 def test_a_failure_without_attempts_left_keeps_its_name(kind):
     """RC28, RC36."""
@@ -263,6 +275,7 @@ def test_a_failure_without_attempts_left_keeps_its_name(kind):
     assert Work(wanted).runs([0, 1]).change(0, **failed(99)).reconcile().is_nothing()
 
 
+@pytest.mark.row("RC30")
 @pytest.mark.parametrize("followup", ["eval", "other"])
 def test_the_evaluation_that_was_to_replace_it_does(followup):
     """RC30; and one that another evaluation will replace is left to that one."""
@@ -275,6 +288,7 @@ def test_the_evaluation_that_was_to_replace_it_does(followup):
     assert found.later == []
 
 
+@pytest.mark.row("RC31")
 def test_what_has_been_replaced_is_history():
     """RC31."""
     work = Work(counted(1)).runs([0]).change(0, next_allocation="a001", **failed(99))
@@ -300,6 +314,7 @@ def test_a_service_that_is_over_is_placed_afresh(over):
     assert not found.stopped
 
 
+@pytest.mark.row("RC34")
 def test_force_asks_for_no_attempts():
     """RC34."""
     force = DesiredTransition(force_reschedule=True)
@@ -333,6 +348,7 @@ def test_a_failure_that_there_is_no_place_for_is_not_replaced(change, policy):
 # Batch
 
 
+@pytest.mark.row("RC35", "M11")
 def test_finished_batch_work_is_not_run_again():
     """RC35."""
     work = Work(job(group(count=2), kind=BATCH)).runs([0, 1])
@@ -350,6 +366,7 @@ def test_finished_batch_work_counts_though_it_was_told_to_stop():
     assert work.reconcile().placed == [0]
 
 
+@pytest.mark.row("RC37")
 def test_another_incarnation_starts_afresh():
     """RC37."""
     old = job(kind=BATCH)
@@ -360,6 +377,7 @@ def test_another_incarnation_starts_afresh():
     assert not found.stopped
 
 
+@pytest.mark.row("RC38")
 @pytest.mark.parametrize("change", [changed, with_command])
 def test_finished_work_of_this_version_is_enough(change):
     """RC38."""
@@ -369,6 +387,7 @@ def test_finished_work_of_this_version_is_enough(change):
     assert work.runs(range(10), **complete()).reconcile().is_nothing()
 
 
+@pytest.mark.row("RC38b")
 @pytest.mark.parametrize("change", [changed, with_command])
 def test_finished_work_of_an_older_version_is_history(change):
     """RC38b."""
@@ -378,6 +397,7 @@ def test_finished_work_of_an_older_version_is_history(change):
     assert found.placed == list(range(10))
 
 
+@pytest.mark.row("RC39")
 def test_attempts_end():
     """RC39: one attempt in a quarter of an hour, and that was it."""
     wanted = job(group(count=1, reschedule_policy=ONCE))
@@ -407,6 +427,7 @@ def test_what_was_stopping_is_lost_with_its_node(desired, client, is_lost):
     assert work.set_down(0).reconcile().lost == ([0] if is_lost else [])
 
 
+@pytest.mark.row("RC43")
 @pytest.mark.parametrize("client", ["running", "pending"])
 def test_what_ran_is_lost_and_replaced(client):
     """RC43."""
@@ -418,6 +439,7 @@ def test_what_ran_is_lost_and_replaced(client):
     assert found.texts == {"alloc is lost since its node is down"}
 
 
+@pytest.mark.row("RC44", "D15")
 def test_what_is_marked_on_a_lost_node_is_lost_at_once():
     """RC44."""
     work = Work(counted(1)).runs([0], desired_transition=MARK).set_down(0)
@@ -427,6 +449,7 @@ def test_what_is_marked_on_a_lost_node_is_lost_at_once():
     assert (found.lost, found.placed) == ([0], [0])
 
 
+@pytest.mark.row("RC46")
 def test_what_failed_on_a_lost_node_is_rescheduled():
     """RC46."""
     found = Work(counted(1)).runs([0], **failed(99)).set_down(0).reconcile()
@@ -434,6 +457,7 @@ def test_what_failed_on_a_lost_node_is_rescheduled():
     assert (found.lost, found.placed) == ([], [0])
 
 
+@pytest.mark.row("RC65")
 def test_an_unchanged_job_needs_nothing():
     """RC65."""
     assert Work(job()).runs(range(10)).reconcile().is_nothing()

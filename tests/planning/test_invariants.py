@@ -226,6 +226,7 @@ def test_whatever_happens(history, placements_max):
     cluster.check_rest()
 
 
+@pytest.mark.row("M18")
 @settings(max_examples=100, deadline=None)
 @given(st.lists(steps, max_size=20))
 def test_at_rest_nothing_is_written(history):
@@ -282,6 +283,7 @@ def test_with_room_and_agents_every_drain_ends_and_leaves_nothing(
         assert len(cluster.live(key("web"))) == wanted.task_groups[0].count
 
 
+@pytest.mark.row("DR68")
 def test_a_drain_is_the_same_for_a_leader_that_changes_at_every_step():
     """DR68: marks are not repeated, and the times stay as they were."""
     cluster = Watched()

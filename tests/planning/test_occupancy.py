@@ -38,6 +38,7 @@ def test_what_takes_room_and_what_is_to_stay(fields, free_cpu, count):
     assert occupancy.count_on(key(1), "other") == 0
 
 
+@pytest.mark.row("RK21")
 @pytest.mark.parametrize("is_measured_before", [True, False])
 def test_a_planned_stop_frees_its_room_at_once(is_measured_before):
     """RK21."""

@@ -74,6 +74,7 @@ def test_what_cannot_be_assigned(claims, fields, asked, reason):
     assert assign(room, asked) == f"network: {reason}"
 
 
+@pytest.mark.row("RK11")
 def test_a_taken_port_leads_to_the_next_address():
     """RK11."""
     room = room_with(taken(8000))
@@ -81,6 +82,7 @@ def test_a_taken_port_leads_to_the_next_address():
     assert assign(room, ask(static=[8000])).ip == "192.168.0.101"
 
 
+@pytest.mark.row("RK12")
 def test_dynamic_ports_are_distinct_and_lead_where_they_should():
     """RK12."""
     offer = assign(room_with(taken(8000)), ask(dynamic=[0, -1, 8080], mbits=5))
@@ -91,6 +93,7 @@ def test_dynamic_ports_are_distinct_and_lead_where_they_should():
     assert (first.to, same.to, other.to) == (0, same.value, 8080)
 
 
+@pytest.mark.row("RK14")
 @pytest.mark.parametrize(
     "free", [DYNAMIC_PORT_MIN, DYNAMIC_PORT_MIN + 4321, DYNAMIC_PORT_MAX]
 )

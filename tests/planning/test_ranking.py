@@ -29,6 +29,7 @@ def fit(total, reserved, ask, used=(0, 0)):
     return binpack(room, *ask)
 
 
+@pytest.mark.row("W12")
 @pytest.mark.parametrize(
     ("total", "reserved", "ask", "score"),
     [
@@ -46,6 +47,7 @@ def test_binpack(total, reserved, ask, score):
     assert fit(total, reserved, ask) == pytest.approx(score, abs=5e-5)
 
 
+@pytest.mark.row("RK3")
 def test_the_fuller_node_is_better():
     """RK3."""
     empty = fit((4000, 8192), (0, 0), (100, 100))

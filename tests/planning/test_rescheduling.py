@@ -111,6 +111,7 @@ def test_what_was_told_to_stop_is_not_rescheduled():
     assert not may_reschedule(replace(failure(), desired_status="stop"), ALWAYS)
 
 
+@pytest.mark.row("RC39")
 def test_the_first_replacement_remembers_one():
     """RC39."""
     (event,) = tracker_after(failure(), LIMITED, NOW_NS).events
@@ -120,6 +121,7 @@ def test_the_first_replacement_remembers_one():
     assert event.delay == 5 * SECOND_NS
 
 
+@pytest.mark.row("RC40")
 def test_a_limited_policy_remembers_its_interval():
     """RC40."""
     one = failure((601, 1), (600, 2), (1, 3))
@@ -128,6 +130,7 @@ def test_a_limited_policy_remembers_its_interval():
     assert [event.delay // SECOND_NS for event in remembered] == [2, 3, 5]
 
 
+@pytest.mark.row("RC41")
 def test_an_unlimited_one_remembers_six():
     """RC41."""
     one = failure(*((700 - delay, delay) for delay in (5, 10, 20, 40, 80, 160)))

@@ -38,6 +38,7 @@ def test_a_job_is_placed():
     assert len(cluster.entries) == 4, "node, job, plan, end"
 
 
+@pytest.mark.row("RC61", "M18")
 def test_nothing_to_do_takes_no_plan():
     """RC61, RC65."""
     cluster = Cluster().add(roomy(1)).register(job(group(count=0))).settle()
@@ -46,6 +47,7 @@ def test_nothing_to_do_takes_no_plan():
     assert len(cluster.entries) == 3
 
 
+@pytest.mark.row("RC48")
 def test_without_nodes_a_job_waits():
     """RC48."""
     cluster = Cluster().register(job()).settle()
@@ -67,6 +69,7 @@ def test_without_nodes_a_job_waits():
     assert len(cluster.entries) == 2, "no plan"
 
 
+@pytest.mark.row("RC50")
 def test_one_group_does_not_wait_for_another():
     """RC50."""
     impossible = group("big", 2, constraints=(CONSTRAINT,))
@@ -82,6 +85,7 @@ def test_one_group_does_not_wait_for_another():
     assert blocked.status == "blocked"
 
 
+@pytest.mark.row("RC51")
 def test_as_much_is_placed_as_there_is_room_for():
     """RC51."""
     cluster = Cluster().add(roomy(1, cpu=3900)).register(job(sized(3600, 3)))
@@ -93,6 +97,7 @@ def test_as_much_is_placed_as_there_is_room_for():
     assert complete.queued_allocations == {"web": 2}
 
 
+@pytest.mark.row("RC52")
 def test_what_still_finds_no_room_waits_on():
     """RC52: under its own id, and without an entry."""
     cluster = Cluster().register(job()).settle()
@@ -120,6 +125,7 @@ def test_other_numbers_are_written():
     assert ending.blocked is not None
 
 
+@pytest.mark.row("RC53")
 def test_what_finds_room_is_complete():
     """RC53."""
     cluster = Cluster().register(job(group(count=2))).settle()
@@ -133,6 +139,7 @@ def test_what_finds_room_is_complete():
     assert cluster.state.evaluations[blocked.id].status == "complete"
 
 
+@pytest.mark.row("RC54")
 @pytest.mark.parametrize("is_purge", [False, True])
 def test_what_nobody_wants_any_more_is_complete(is_purge):
     """RC54."""
@@ -156,6 +163,7 @@ class Rejecting(Cluster):
         scheduling.take(PlanResult(dropped=ids, refresh_index=self.index))
 
 
+@pytest.mark.row("RC55")
 @pytest.mark.parametrize(
     ("kind", "attempts"), [(JobType.SERVICE, 5), (JobType.BATCH, 2)]
 )
@@ -174,6 +182,7 @@ def test_conflicts_end_after_so_many_attempts(kind, attempts):
     assert failed.blocked_eval == blocked.id
 
 
+@pytest.mark.row("SY18")
 def test_a_system_job_that_never_fits_has_no_other_to_wait():
     """SY18."""
     cluster = Rejecting().add(roomy(1)).register(job(group(count=1), kind=SYSTEM))
@@ -196,6 +205,7 @@ def test_progress_gives_new_attempts():
         scheduling.take(PlanResult(refresh_index=1, placed_count=number % 4 == 3))
 
 
+@pytest.mark.row("EV16")
 @pytest.mark.parametrize("trigger", ["scheduled", "nonsense"])
 def test_a_trigger_that_nobody_knows_fails(trigger):
     """EV16."""
@@ -210,6 +220,7 @@ def test_a_trigger_that_nobody_knows_fails(trigger):
     )
 
 
+@pytest.mark.row("BL2")
 def test_the_newest_alone_waits():
     """BL2, as far as it can be done without waiting for a reaper."""
     cluster = Cluster().register(job()).settle()
@@ -226,6 +237,7 @@ def test_the_newest_alone_waits():
     )
 
 
+@pytest.mark.row("RC56", "M3")
 def test_what_moves_stops_though_there_is_no_other_node():
     """RC56."""
     cluster = Cluster().add(roomy(1)).register(job(group(count=2))).settle().obey()
@@ -240,6 +252,7 @@ def test_what_moves_stops_though_there_is_no_other_node():
     assert complete.queued_allocations == {"web": 2}
 
 
+@pytest.mark.row("RC12")
 def test_an_update_that_fits_nowhere_leaves_what_runs():
     """RC12."""
     cluster = Cluster().add(roomy(1)).register(job(sized(600))).settle()
@@ -251,6 +264,7 @@ def test_an_update_that_fits_nowhere_leaves_what_runs():
     assert len(cluster.evaluations("blocked")) == 1
 
 
+@pytest.mark.row("RC6", "RC9")
 @pytest.mark.parametrize("is_destructive", [False, True])
 def test_a_full_node_takes_an_update(is_destructive):
     """RC6, RC9 where there is room for one only; RC63."""
@@ -271,6 +285,7 @@ def test_a_full_node_takes_an_update(is_destructive):
         assert cluster.state.allocations[old.id].next_allocation == new.id
 
 
+@pytest.mark.row("RC64", "D10", "W13")
 def test_an_update_on_a_closed_node_is_written():
     """RC64."""
     cluster = Cluster().add(roomy(1)).register(job(group(count=1))).settle()
@@ -284,6 +299,7 @@ def test_an_update_on_a_closed_node_is_written():
 # Failures
 
 
+@pytest.mark.row("RC39", "RC62")
 def test_a_failure_is_replaced_elsewhere():
     """RC62, RC39."""
     policy = ReschedulePolicy(
@@ -309,6 +325,7 @@ def test_a_failure_is_replaced_elsewhere():
     assert cluster.live() == []
 
 
+@pytest.mark.row("W18")
 def test_a_failure_that_finds_no_room_is_not_forgotten():
     """W18."""
     cluster = Cluster().add(roomy(1)).register(job(group(count=1))).settle()
@@ -328,6 +345,7 @@ def test_a_failure_that_finds_no_room_is_not_forgotten():
     assert second.reschedule_tracker is not None
 
 
+@pytest.mark.row("RC25")
 def test_a_failure_waits_for_its_delay():
     """RC25."""
     policy = ReschedulePolicy(unlimited=True, delay=30 * SECOND_NS)
@@ -363,6 +381,7 @@ def test_every_node_runs_a_system_job():
     assert cluster.evaluations()[-1].queued_allocations == {"web": 0}
 
 
+@pytest.mark.row("SY5", "SY15")
 def test_a_node_that_will_not_do_is_no_failure():
     """SY5, SY15."""
     wanted = job(
@@ -379,6 +398,7 @@ def test_a_node_that_will_not_do_is_no_failure():
     assert evaluation.failed_tg_allocs is None
 
 
+@pytest.mark.row("SY6", "SY16", "W16")
 def test_each_full_node_is_waited_for():
     """SY6, SY16."""
     nodes = [roomy(number, cpu=50) for number in range(1, 4)]
@@ -407,6 +427,7 @@ def test_a_full_node_is_waited_for_once():
     assert len(cluster.evaluations("blocked")) == 1
 
 
+@pytest.mark.row("SY2", "SY7")
 def test_a_node_that_comes_back_runs_it_again():
     """SY7, SY2."""
     cluster = Cluster().add(roomy(1), roomy(2))
@@ -418,6 +439,7 @@ def test_a_node_that_comes_back_runs_it_again():
     assert len(cluster.live()) == 2
 
 
+@pytest.mark.row("RC20", "SY13")
 @pytest.mark.parametrize("is_purge", [False, True])
 @pytest.mark.parametrize("kind", list(JobType))
 def test_a_job_that_goes_takes_all_with_it(kind, is_purge):

@@ -51,6 +51,7 @@ def scores_of(choice):
     return {each.node_id: each for each in choice.metrics.score_meta_data or ()}
 
 
+@pytest.mark.row("RK1")
 def test_the_first_is_full_the_second_too_small_and_the_third_has_room():
     """RK1."""
     choice = searched(
@@ -90,6 +91,7 @@ def test_neighbours(fields, score):
     assert found.norm_score == pytest.approx(sum(parts) / len(parts))
 
 
+@pytest.mark.row("RK6")
 def test_a_node_where_it_failed_is_worth_less():
     """RK6."""
     choice = searched(group(), [node(1), node(2)], penalised={key(1)})

@@ -55,6 +55,7 @@ def test_who_takes_new_work(fields, expected):
     assert is_ready(node(**fields)) is expected
 
 
+@pytest.mark.row("FE24")
 def test_nodes_of_the_jobs_datacenters():
     """FE24."""
     nodes = [
@@ -170,6 +171,7 @@ def test_no_node_at_all():
     assert choice.metrics.nodes_evaluated == 0
 
 
+@pytest.mark.row("RK21")
 def test_room_that_the_plan_frees_is_room():
     """RK21."""
     filling = allocation("a1", takes=(4000, 8192, 100_000))
@@ -269,6 +271,7 @@ def updated(wanted, nodes=None, placed=None, others=()):
     return selection, placed, selection.update(placed, wanted)
 
 
+@pytest.mark.row("RC6")
 def test_an_update_in_place_has_its_own_room():
     wanted = group(ask=(3500, 128, 300), network=NetworkResource())
 

@@ -63,6 +63,7 @@ def details(cluster: Cluster, number: int = 1):
 SERVICE, BATCH, SYSTEM = JobType.SERVICE, JobType.BATCH, JobType.SYSTEM
 
 
+@pytest.mark.row("DR50")
 def test_a_service_moves():
     """DR50."""
     cluster = with_jobs(SERVICE)
@@ -77,6 +78,7 @@ def test_a_service_moves():
     assert node.drain_strategy is None
 
 
+@pytest.mark.row("DR51")
 def test_a_service_with_nowhere_to_go_is_forced():
     """DR51."""
     cluster = with_jobs(SERVICE, is_pair=False).drain(1, 1)
@@ -91,6 +93,7 @@ def test_a_service_with_nowhere_to_go_is_forced():
     assert cluster.live(key("service")) == []
 
 
+@pytest.mark.row("DR52", "DR52b")
 @pytest.mark.parametrize("deadline_s", [-1, 0, 60])
 def test_an_empty_node_is_done(deadline_s):
     """DR52, DR52b."""
@@ -100,6 +103,7 @@ def test_an_empty_node_is_done(deadline_s):
     assert details(cluster) is None
 
 
+@pytest.mark.row("DR53", "DR54", "D3")
 def test_batch_work_moves_at_the_deadline():
     """DR53."""
     cluster = with_jobs(SERVICE, BATCH, SYSTEM).drain(1, 2).rest()
@@ -115,6 +119,7 @@ def test_batch_work_moves_at_the_deadline():
     assert details(cluster) == {"deadline_reached": "true"}
 
 
+@pytest.mark.row("DR55", "M11")
 def test_batch_work_that_ends_by_itself_is_not_run_again():
     """DR55."""
     cluster = with_jobs(SERVICE, BATCH, SYSTEM).drain(1, 0).rest()
@@ -129,6 +134,7 @@ def test_batch_work_that_ends_by_itself_is_not_run_again():
     assert details(cluster) is None
 
 
+@pytest.mark.row("DR74")
 def test_allocations_of_a_node_that_is_gone_hold_nothing_up():
     """DR56, DR74."""
     cluster = with_jobs(SERVICE, count=4)
@@ -140,6 +146,7 @@ def test_allocations_of_a_node_that_is_gone_hold_nothing_up():
     assert live(cluster, SERVICE, 2) == 4
 
 
+@pytest.mark.row("DR57")
 def test_a_drain_may_be_forced_later():
     """DR57, DR44."""
     cluster = with_jobs(BATCH).drain(1, 0).rest()
@@ -155,6 +162,7 @@ def test_a_drain_may_be_forced_later():
     assert live(cluster, BATCH, 2) == 2
 
 
+@pytest.mark.row("DR58")
 def test_jobs_of_one_name_in_two_namespaces_both_move():
     """DR58."""
     cluster = Cluster().add(roomy(1))
@@ -167,6 +175,7 @@ def test_jobs_of_one_name_in_two_namespaces_both_move():
         assert [one.node_name for one in moved] == ["node-2", "node-2"]
 
 
+@pytest.mark.row("DR70", "W5")
 def test_a_job_that_is_purged_lets_its_drain_go_on():
     """DR70."""
     cluster = with_jobs(SERVICE).drain(1, 0).settle()
@@ -178,6 +187,7 @@ def test_a_job_that_is_purged_lets_its_drain_go_on():
     assert not cluster.state.nodes[cluster.key(1)].is_draining
 
 
+@pytest.mark.row("DR71")
 def test_a_node_that_is_purged_takes_its_drain_with_it():
     """DR71."""
     cluster = with_jobs(SERVICE).add(roomy(3)).drain(1).drain(3).purge(1).rest()
@@ -187,6 +197,7 @@ def test_a_node_that_is_purged_takes_its_drain_with_it():
     assert {one.client_status for one in cluster.on(1)} == {"lost"}
 
 
+@pytest.mark.row("DR73")
 def test_a_drain_that_stops_takes_back_no_marks():
     """DR73."""
     cluster = with_jobs(SERVICE, count=3).drain(1).settle()
@@ -224,6 +235,7 @@ def test_a_replacement_that_is_not_healthy_yet_holds_up_the_next():
     assert not cluster.move()
 
 
+@pytest.mark.row("RC40")
 def test_what_fails_again_and_again_is_given_up():
     """RC40."""
     policy = ReschedulePolicy(
@@ -251,6 +263,7 @@ def test_what_fails_again_and_again_is_given_up():
     assert cluster.pending() == []
 
 
+@pytest.mark.row("RC59")
 def test_hosts_that_are_to_differ():
     """RC59."""
     wanted = job(group(count=2), constraints=(Constraint(operand="distinct_hosts"),))
@@ -263,6 +276,7 @@ def test_hosts_that_are_to_differ():
     assert filtered == {"distinct_hosts": 1}
 
 
+@pytest.mark.row("RC60")
 def test_a_disk_that_holds_one():
     """RC60."""
     wanted = job(group(count=2, ephemeral_disk=EphemeralDisk(size_mb=6000)))
@@ -274,6 +288,7 @@ def test_a_disk_that_holds_one():
     assert complete.failed_tg_allocs["web"].dimension_exhausted == {"disk": 1}
 
 
+@pytest.mark.row("SY17")
 def test_a_system_job_comes_back_with_its_node():
     """SY17."""
     cluster = with_jobs(SYSTEM, is_pair=False).drain(1).rest()
@@ -285,6 +300,7 @@ def test_a_system_job_comes_back_with_its_node():
     assert one.previous_allocation
 
 
+@pytest.mark.row("RC65")
 def test_many_rounds_of_the_same_request_change_nothing():
     """RC65."""
     cluster = with_jobs(SERVICE)

@@ -47,6 +47,7 @@ def placed_on(found: Found) -> list[int]:
     return [int(one.node_key, 16) for one in found.found.placements if one.node_key]
 
 
+@pytest.mark.row("SY1")
 def test_every_node_gets_one():
     """SY1."""
     work = Work(SYSTEM)
@@ -58,6 +59,7 @@ def test_every_node_gets_one():
     assert {one.name for one in found.found.placements} == {"job.web[0]"}
 
 
+@pytest.mark.row("SY2")
 def test_a_new_node_gets_one():
     """SY2."""
     work = running(range(10))
@@ -68,11 +70,13 @@ def test_a_new_node_gets_one():
     assert (placed_on(found), found.stopped_ids) == ([10], [])
 
 
+@pytest.mark.row("SY3")
 def test_without_nodes_there_is_nothing_to_do():
     """SY3."""
     assert reconcile(Work(SYSTEM)).is_nothing()
 
 
+@pytest.mark.row("SY4")
 @pytest.mark.parametrize(
     "closed",
     [
@@ -91,6 +95,7 @@ def test_a_node_that_takes_nothing_gets_nothing(closed):
     assert reconcile(work).is_nothing()
 
 
+@pytest.mark.row("SY7")
 @pytest.mark.parametrize("is_purged", [False, True])
 def test_what_is_on_a_lost_node_is_lost(is_purged):
     """SY7."""
@@ -104,6 +109,7 @@ def test_what_is_on_a_lost_node_is_lost(is_purged):
     assert not found.placed
 
 
+@pytest.mark.row("SY8")
 def test_what_is_marked_stops():
     """SY8; where the node is open it is placed again."""
     work = running([0, 1]).change(0, desired_transition=MARK)
@@ -117,6 +123,7 @@ def test_what_is_marked_stops():
     assert (wanted.node_key, wanted.previous) == (key_of(1), work.allocations[1])
 
 
+@pytest.mark.row("SY9")
 @pytest.mark.parametrize("wanted", [SYSTEM, changed(SYSTEM), with_command(SYSTEM)])
 def test_what_is_on_a_draining_node_is_left_until_it_is_marked(wanted):
     """SY9."""
@@ -139,6 +146,7 @@ def test_on_a_closed_node_stays_what_is_current(wanted, is_stopped):
     assert bool(reconcile(work).stopped_ids) is is_stopped
 
 
+@pytest.mark.row("D16")
 def test_a_node_that_the_job_does_not_want_any_more_is_left():
     """D16."""
     found = reconcile(running([0]).set_nodes(0, datacenter="dc2"))
@@ -147,6 +155,7 @@ def test_a_node_that_the_job_does_not_want_any_more_is_left():
     assert not found.placed
 
 
+@pytest.mark.row("SY12")
 @pytest.mark.parametrize("change", [changed, with_command])
 def test_a_new_version_takes_over_on_every_node(change):
     """SY12."""
@@ -159,6 +168,7 @@ def test_a_new_version_takes_over_on_every_node(change):
     assert not found.found.stops
 
 
+@pytest.mark.row("SY13")
 @pytest.mark.parametrize("is_purged", [False, True])
 def test_a_job_that_is_not_wanted_stops(is_purged):
     """SY13."""
@@ -171,6 +181,7 @@ def test_a_job_that_is_not_wanted_stops(is_purged):
     assert [stop.id for stop in found.found.stops if stop.is_lost] == ["a002"]
 
 
+@pytest.mark.row("SY14")
 def test_what_failed_is_placed_again_where_it_was():
     """SY14, and SY17 for one that was stopped."""
     work = running([0]).change(0, **failed())

@@ -60,6 +60,7 @@ def test_a_drain_that_ends_has_room_if_the_node_opens(cluster, is_opened):
     assert bool(found(cluster, before).newest_index) is is_opened
 
 
+@pytest.mark.row("M12")
 @pytest.mark.parametrize(
     ("status", "has_room"), [("complete", True), ("failed", True), ("running", False)]
 )
