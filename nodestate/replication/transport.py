@@ -201,6 +201,8 @@ class Transport:
             self._note_failure(peer, f"unwanted: {reason}")
             return False
         peer.is_up = True
+        # Whatever asked for an attempt has what it asked for.
+        peer.wake.clear()
         peer.has_failed = False
         peer.backoff_s = BACKOFF_S_MIN
         log.info("peer connected", peer_id=peer.peer_id)
@@ -248,7 +250,14 @@ class Transport:
                 older.end()
             self._half_open.discard(link)
             self._incoming[hello.server_id] = link
+            self._dial_soon(self._peers[hello.server_id])
         return answer
+
+    def _dial_soon(self, peer: "_Peer") -> None:
+        """Wait no longer for a peer that is there: it has just dialled us."""
+        if not peer.is_up:
+            peer.backoff_s = BACKOFF_S_MIN
+            peer.wake.set()
 
     def _address_of(self, hello: Hello) -> tuple[str, int] | None:
         """Return where to dial a server that dialled, `None` if it cannot be one of ours.
