@@ -52,7 +52,7 @@ def log():
 # Reports
 
 
-@pytest.mark.row("M7")
+@pytest.mark.row("M7", "AL1")
 def test_a_report_moves_the_index_but_not_the_agents(log):
     before = log.alloc("a-1")
 
@@ -77,6 +77,7 @@ def test_the_last_word_of_a_report_holds(log):
     assert log.alloc("a-1").client_status == "complete"
 
 
+@pytest.mark.row("AL12")
 def test_an_unknown_or_foreign_allocation_is_passed_over(log):
     told = log.accept(report(reported("none"), reported("a-3"), reported("a-1")))
 
@@ -129,6 +130,7 @@ def test_the_newest_lines_of_a_task_are_kept(log):
 # Health
 
 
+@pytest.mark.row("AL9")
 def test_health_has_the_index_at_which_it_was_told(log):
     log.accept(report(reported("a-1", deployment_status=HEALTHY)))
 
@@ -137,6 +139,7 @@ def test_health_has_the_index_at_which_it_was_told(log):
     )
 
 
+@pytest.mark.row("AL10", "AL11")
 @pytest.mark.parametrize(
     "told", [None, DeploymentStatus(), replace(HEALTHY, timestamp=Timestamp(9))]
 )
@@ -168,6 +171,7 @@ def test_health_may_change(log):
 # Evaluations that a report calls for
 
 
+@pytest.mark.row("AL3")
 def test_two_failures_of_a_job_call_for_one_evaluation(log):
     told = log.accept(report(reported("a-1", "failed"), reported("a-2", "failed")))
 
@@ -178,6 +182,7 @@ def test_two_failures_of_a_job_call_for_one_evaluation(log):
     assert told.eval_create_index == told.index == log.index
 
 
+@pytest.mark.row("AL4")
 def test_a_failure_with_no_attempts_left_calls_for_none(log):
     events = (RescheduleEvent(reschedule_time=START_NS - 1),)
     log.state.put_allocation(
@@ -206,6 +211,7 @@ def test_a_failure_of_a_group_that_is_gone_calls_for_none(log):
     assert log.accept(report(reported("a-1", "failed"))).eval_ids == ()
 
 
+@pytest.mark.row("AL5")
 def test_an_orphan_that_runs_is_looked_at(log):
     log.accept(stop_job(is_purge=True))
 
@@ -248,6 +254,7 @@ def test_of_many_reports_each_is_accepted_or_refused_by_itself(log):
 # Marks
 
 
+@pytest.mark.row("AL19", "AL20")
 def test_an_operators_mark_and_its_evaluation_are_one_entry(log):
     before = log.alloc("a-1")
 

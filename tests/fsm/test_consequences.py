@@ -1,5 +1,7 @@
 """Status and numbers of jobs, as their work changes (JB11 to JB14, JB18)."""
 
+import pytest
+
 from nodestate.model.allocation import AllocMetric
 from nodestate.model.job import GroupSummary, JobKey, JobStatus, JobType
 from tests.fsm.entries import N1, N2, START_NS
@@ -33,6 +35,7 @@ def placed() -> WorkLog:
 # Status
 
 
+@pytest.mark.row("JB12")
 def test_a_new_job_is_pending_until_something_runs():
     log = WorkLog(register_job())
     assert log.job().status is JobStatus.PENDING
@@ -44,6 +47,7 @@ def test_a_new_job_is_pending_until_something_runs():
     assert log.job().job_modify_index < log.index
 
 
+@pytest.mark.row("JB11")
 def test_a_job_that_waits_for_room_is_pending():
     log = WorkLog(register_job())
 
@@ -51,6 +55,7 @@ def test_a_job_that_waits_for_room_is_pending():
     assert log.job().status is JobStatus.PENDING
 
 
+@pytest.mark.row("JB13")
 def test_a_job_with_nothing_left_to_do_is_dead():
     log = placed()
     log.accept(report(reported("a-1", "complete")))
@@ -61,6 +66,7 @@ def test_a_job_with_nothing_left_to_do_is_dead():
     assert log.job().status is JobStatus.DEAD
 
 
+@pytest.mark.row("JB14")
 def test_a_system_job_runs_until_it_is_stopped():
     log = WorkLog(register_job(job(type=JobType.SYSTEM)))
     assert log.job().status is JobStatus.RUNNING
@@ -108,6 +114,7 @@ def test_what_could_not_be_placed_is_queued():
     assert log.summary().summary == {"g": GroupSummary(queued=2)}
 
 
+@pytest.mark.row("JB18")
 def test_a_placed_one_starts_and_is_not_queued_any_more():
     log = WorkLog(register_job())
     log.end(status="blocked", queued_allocations={"g": 2})
@@ -119,6 +126,7 @@ def test_a_placed_one_starts_and_is_not_queued_any_more():
     assert numbers(log) == GroupSummary(queued=0, starting=3)
 
 
+@pytest.mark.row("JB18")
 def test_reports_move_it_on():
     log = placed()
 
@@ -129,6 +137,7 @@ def test_reports_move_it_on():
     assert numbers(log) == GroupSummary(starting=1, failed=1)
 
 
+@pytest.mark.row("HB9")
 def test_a_lost_one_that_comes_back_is_complete():
     log = placed()
     log.accept(report(reported("a-1")))

@@ -23,7 +23,7 @@ from tests.fsm.work import (
 )
 
 
-@pytest.mark.row("D5", "M17")
+@pytest.mark.row("D5", "M17", "JB1")
 def test_a_new_job_has_the_entrys_index_and_an_evaluation():
     log = WorkLog()
 
@@ -41,6 +41,7 @@ def test_a_new_job_has_the_entrys_index_and_an_evaluation():
     assert (evaluation.node_id, evaluation.node_modify_index) == ("", 0)
 
 
+@pytest.mark.row("JB2")
 def test_a_change_is_a_new_version_of_the_same_job():
     log = WorkLog(register_job())
     created = log.job()
@@ -53,7 +54,7 @@ def test_a_change_is_a_new_version_of_the_same_job():
     assert [each.version for each in log.state.versions_of(WEB)] == [1, 0]
 
 
-@pytest.mark.row("RC65", "M16")
+@pytest.mark.row("RC65", "M16", "JB3")
 def test_the_same_again_only_makes_an_evaluation():
     log = WorkLog(register_job())
     created = log.job()
@@ -77,6 +78,7 @@ def test_one_and_true_are_not_the_same():
     assert is_same_spec(one, replace(one, version=7, submit_time=5, stable=True))
 
 
+@pytest.mark.row("JB5")
 @pytest.mark.parametrize(
     ("enforced", "reason"),
     [
@@ -114,6 +116,7 @@ def test_the_right_index_is_taken():
     assert log.job().priority == 1
 
 
+@pytest.mark.row("JB6")
 def test_a_job_keeps_its_type():
     log = WorkLog(register_job())
 
@@ -123,6 +126,7 @@ def test_a_job_keeps_its_type():
     assert refused.code is RefusalCode.INVALID
 
 
+@pytest.mark.row("JB7")
 def test_stopping_is_a_version_and_an_evaluation():
     log = WorkLog(register_job(job(priority=70)))
 
@@ -195,7 +199,7 @@ def test_versions_of_a_former_job_go_with_its_last_allocation():
     assert kept.create_index == log.job().create_index
 
 
-@pytest.mark.row("W15")
+@pytest.mark.row("W15", "JB9")
 def test_an_unknown_job_is_stopped_by_nothing():
     log = WorkLog()
 
@@ -218,6 +222,7 @@ def test_versions_are_kept_while_they_are_recent_or_run():
     assert ran.version == 0
 
 
+@pytest.mark.row("JB15")
 def test_a_forced_evaluation_marks_what_failed_and_was_not_replaced():
     log = WorkLog(register_job(job("web", group(count=3))))
     log.place(placement("a-1"), placement("a-2"), placement("a-3"))

@@ -93,6 +93,7 @@ def test_rescheduling_by_type(kind, policy):
     assert group_of(complete(Type=kind)).reschedule_policy == policy
 
 
+@pytest.mark.row("JB16")
 def test_a_service_is_moved_and_updated_one_at_a_time():
     job = complete()
 

@@ -58,6 +58,7 @@ def test_faults_are_listed_as_nomad_lists_them():
     assert in_group("x").endswith("\t* x\n\n\n\n")
 
 
+@pytest.mark.row("JB4")
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
@@ -152,6 +153,7 @@ def test_a_group(fields, fault):
     assert of_group(**fields) == in_group(fault)
 
 
+@pytest.mark.row("JB17")
 @pytest.mark.parametrize("kind", ["batch", "system"])
 @pytest.mark.parametrize("block", ["Update", "Migrate"])
 def test_only_services_move_and_update(kind, block):

@@ -1,0 +1,105 @@
+"""Brokers and trackers of one leader, and of the one after (BR, BL, EV)."""
+
+import pytest
+
+from nodestate.leader.blocked import BlockedEvaluations
+from nodestate.model.evaluation import Evaluation
+from nodestate.model.job import Job, JobType
+from nodestate.model.node import NodeStatus
+from nodestate.model.outcome import Accepted
+from nodestate.model.timestamp import Timestamp
+from nodestate.planning.vacancies import Vacancies
+from tests.conformance.rows import example
+from tests.leader.test_scheduler import Office
+from tests.leader.worlds import World, beat
+from tests.planning.clusters import roomy
+from tests.planning.works import SECOND_NS, group, job
+
+
+@pytest.fixture
+async def office(world: World):
+    office = Office(world)
+    office.start()
+    await office.run()
+    yield office
+    await office.stop()
+
+
+@pytest.mark.row("BR5")
+async def test_what_waits_for_its_time_is_taken_up_once(office):
+    """A leader's broker goes with it; the next one has its own, from the state."""
+    office.add(roomy(1))
+    office.register(job(group(count=1)))
+    await office.run(1)
+    until = Timestamp(office.world.clock.now_ns() + 30 * SECOND_NS)
+    office.put("later", wait_until=until, triggered_by="alloc-failure")
+    await office.run()
+    looked = office.metrics.evaluations.counts["complete"]
+
+    await office.stop()
+    await office.run(60)
+    assert office.state.evaluations["later"].status == "pending"
+    office.start()
+    await office.run(1)
+
+    assert office.state.evaluations["later"].status == "complete"
+    assert office.metrics.evaluations.counts["complete"] == looked + 1
+
+
+@pytest.mark.row("BR22")
+async def test_the_next_of_a_job_sees_what_the_one_before_has_placed(office):
+    office.add(roomy(1))
+    office.world.proposer.gate.clear()
+    office.register(job(group(count=3)))
+    await office.run()
+    office.evaluate()
+    await office.run()
+    office.world.proposer.gate.set()
+    await office.run(1)
+
+    assert len(office.state.allocations) == 3
+    assert office.statuses() == ["complete", "complete"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "snapshot_index"),
+    [
+        example("BL4", {"123": False, "456": False}, 999),
+        example("BL8", {"123": True}, 900),
+        example("BL9", None, 900),
+        example("BL10", {"123": True}, 900),
+        example("BL11", {"123": False}, 900),
+        example("BL12", {"123": False}, 900),
+    ],
+)
+def test_room_of_any_class_is_room(classes, snapshot_index):
+    """V44: what a class was good for is not asked; it costs a look in vain."""
+    blocked = BlockedEvaluations()
+    evaluation = Evaluation(
+        id="e",
+        job_id="job",
+        status="blocked",
+        snapshot_index=snapshot_index,
+        class_eligibility=classes,
+        escaped_computed_class=classes is None,
+    )
+    blocked.block(evaluation)
+
+    assert blocked.unblock(Vacancies(1000, {"node": 1000})) == [evaluation]
+    assert len(blocked) == 0
+
+
+@pytest.mark.row("EV8")
+async def test_a_node_that_is_back_asks_for_its_system_jobs(world, services):
+    world.register(1, status=NodeStatus.DOWN)
+    anywhere = world.node(1).datacenter
+    world.replica.state().put_job(
+        Job(id="s", type=JobType.SYSTEM, datacenters=(anywhere,))
+    )
+
+    answer = await beat(services, 1)
+
+    assert isinstance(answer.outcome, Accepted)
+    assert len(answer.outcome.eval_ids) == 1
+    assert answer.outcome.eval_create_index > 0
+    assert answer.ttl_ns > 0
