@@ -15,6 +15,7 @@ from nodestate.model.allocation import (
     Allocation,
 )
 from nodestate.model.job import Job, JobType, TaskGroup
+from nodestate.model.plan import Stop
 from nodestate.planning.reconcile import (
     STEP_RECORDS,
     Follower,
@@ -82,7 +83,7 @@ def reconcile_generic(subject: Subject) -> Steps[Reconciled]:
     for group in job.task_groups:
         sets = yield from _classify(subject, job, group, groups[group.name])
         _stop_lost(sets, found, group)
-        _stop_surplus(sets, found, group)
+        _stop_surplus(subject, sets, found, group)
         yield from _update(sets, found, group, versions)
         _place(subject, sets, found, group, job)
         later += sets.later
@@ -158,7 +159,9 @@ def _stop_lost(sets: _Sets, found: Reconciled, group: TaskGroup) -> None:
     found.changes_of(group.name).stopped += len(sets.lost)
 
 
-def _stop_surplus(sets: _Sets, found: Reconciled, group: TaskGroup) -> None:
+def _stop_surplus(
+    subject: Subject, sets: _Sets, found: Reconciled, group: TaskGroup
+) -> None:
     """Stop what there is too much of: what would move first, then the highest numbers.
 
     One that failed is not replaced if there would be too many then.
@@ -177,8 +180,14 @@ def _stop_surplus(sets: _Sets, found: Reconciled, group: TaskGroup) -> None:
     sets.migrating = [one for one in sets.migrating if one.id not in ids]
     sets.now = [one for one in sets.now if one.id not in ids]
     sets.later = [one for one in sets.later if one.allocation.id not in ids]
-    found.stops += [stop(allocation) for allocation in stopped]
+    found.stops += [_end(subject, allocation) for allocation in stopped]
     found.changes_of(group.name).stopped += len(stopped)
+
+
+def _end(subject: Subject, allocation: Allocation) -> Stop:
+    """Return the stop of one that nothing replaces; a marked one's node may be gone."""
+    is_lost = not allocation.is_terminal and subject.is_gone(allocation.node_key)
+    return lost_stop(allocation) if is_lost else stop(allocation)
 
 
 def _highest(allocations: list[Allocation]) -> list[Allocation]:

@@ -6,7 +6,16 @@ from msgspec.structs import replace
 from nodestate.model.job import Constraint, JobType
 from nodestate.model.node import Driver, NodeStatus
 from tests.planning.clusters import JOB, Cluster, roomy
-from tests.planning.works import Work, changed, complete, group, job, with_command
+from tests.planning.works import (
+    MARK,
+    Work,
+    changed,
+    complete,
+    failed,
+    group,
+    job,
+    with_command,
+)
 
 SYSTEM = JobType.SYSTEM
 BIG = Constraint(l_target="${node.class}", r_target="big", operand="=")
@@ -46,6 +55,24 @@ def test_what_is_over_on_a_lost_node_is_let_be(client):
     work = Work(job(group(count=0))).runs([0], client_status=client)
 
     assert work.change(0, desired_status="stop").set_down(0).reconcile().is_nothing()
+
+
+@pytest.mark.row("D15", "RC18")
+def test_what_moves_no_more_is_lost_with_its_node():
+    """Too many, marked and on a node that is down: no agent will report it over."""
+    work = Work(job(group(count=1))).runs([0, 1]).change(1, desired_transition=MARK)
+
+    found = work.set_down(1).reconcile()
+
+    assert (found.stopped, found.lost, found.placed) == ([1], [1], [])
+
+
+def test_a_failure_that_is_too_many_is_not_lost_as_well():
+    work = Work(job(group(count=1))).runs([0, 1]).change(1, **failed(99)).set_down(1)
+
+    found = work.reconcile()
+
+    assert (found.stopped, found.lost) == ([1], [])
 
 
 @pytest.mark.row("RC49")
