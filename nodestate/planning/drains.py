@@ -38,8 +38,8 @@ class DrainPlan(NamedTuple):
 
     `forced_ids` and `system_ids` are allocations to mark whatever their groups say,
     `paced_ids` those that their groups let go now. `completions` are drains that are
-    over: all that they had to mark is marked. `next_deadline_ns` is when the next drain
-    that is not over has to be forced, `None` if there is none.
+    over once these are marked. `next_deadline_ns` is when the next drain that is not over
+    has to be forced, `None` if there is none.
     """
 
     forced_ids: tuple[str, ...] = ()
@@ -60,9 +60,9 @@ def plan_drains(state: State, now_ns: int) -> Steps[DrainPlan]:
     """Return what is to be done about drains now.
 
     Service and batch allocations hold a drain up until they are reported over, or its
-    deadline passes; then all are marked, and the drain ends without waiting for them.
-    System ones are marked last. A drain ends once everything it had to mark is marked: so
-    marks found here and the end of the same drain are never in one plan.
+    deadline passes; then all are marked, and the drain ends without waiting for them: in
+    the same plan, or agents that are quick would make it look as if it had not been cut
+    short. System ones are marked last, and the drain ends in the pass after that.
     """
     survey = _Survey(now_ns)
     for key, node in state.draining_nodes():
@@ -156,11 +156,12 @@ class _Survey:
         deadline = deadline_ns(strategy)
         if not unfinished:
             self.system_ids += system_ids
-            self._end(key, node, is_marked=not system_ids, is_forced=False)
+            if not system_ids:
+                self._end(key, node, is_forced=False)
         elif deadline is not None and self._now_ns >= deadline:
-            marks = [one.id for one in unfinished if _is_to_mark(one)] + system_ids
-            self.forced_ids += marks
-            self._end(key, node, is_marked=not marks, is_forced=True)
+            self.forced_ids += [one.id for one in unfinished if _is_to_mark(one)]
+            self.forced_ids += system_ids
+            self._end(key, node, is_forced=True)
         else:
             self.open_keys[key] = None
             self.job_keys |= {one.job_key: None for one in unfinished}
@@ -168,13 +169,10 @@ class _Survey:
                 known = self.next_deadline_ns
                 self.next_deadline_ns = min(known or deadline, deadline)
 
-    def _end(
-        self, key: NodeKey, node: Node, *, is_marked: bool, is_forced: bool
-    ) -> None:
-        if is_marked:
-            self.completions.append(
-                CompletedDrain(key, node.modify_index, deadline_reached=is_forced)
-            )
+    def _end(self, key: NodeKey, node: Node, *, is_forced: bool) -> None:
+        self.completions.append(
+            CompletedDrain(key, node.modify_index, deadline_reached=is_forced)
+        )
 
 
 def _paced_ids(

@@ -222,6 +222,17 @@ def test_a_node_that_goes_down_as_it_is_forced_loses_its_work():
     assert (system.queued, system.lost) == (0, 1)
 
 
+@pytest.mark.row("DR57", "M5")
+def test_quick_agents_do_not_hide_that_a_drain_was_cut_short():
+    """All that was marked is over before the drainer comes round again."""
+    cluster = with_jobs(BATCH).drain(1, -1)
+    cluster.move()
+
+    cluster.settle().obey().rest()
+
+    assert details(cluster) == {"deadline_reached": "true"}
+
+
 @pytest.mark.row("DR61", "D5")
 def test_marks_and_their_evaluations_are_cut_together(monkeypatch):
     """Each entry has its own evaluations, so that none of them waits for another."""
