@@ -170,9 +170,10 @@ class Scheduler:
         index = max(state.table_index(NODES), state.table_index(ALLOCATIONS))
         if not len(self._blocked) or index <= self._room_index:
             return
+        # Said before the search: who comes to wait during it has another one made.
+        self._room_index = index
         work = find_vacancies(state, self._blocked.seen_index())
         vacancies = await in_slices(work, self._term.clock)
-        self._room_index = index
         self._enqueue_all(self._blocked.unblock(vacancies))
 
     def _enqueue_all(self, evaluations: list[Evaluation]) -> None:

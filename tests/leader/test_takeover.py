@@ -8,11 +8,12 @@ from nodestate.model.job import Job, JobType
 from nodestate.model.node import NodeStatus
 from nodestate.model.outcome import Accepted
 from nodestate.model.timestamp import Timestamp
-from nodestate.planning.vacancies import Vacancies
+from nodestate.planning.vacancies import Vacancies, find_vacancies
 from tests.conformance.rows import example
 from tests.leader.test_scheduler import Office
 from tests.leader.worlds import World, beat
 from tests.planning.clusters import roomy
+from tests.planning.test_scheduling import sized
 from tests.planning.works import SECOND_NS, group, job
 
 
@@ -59,6 +60,30 @@ async def test_the_next_of_a_job_sees_what_the_one_before_has_placed(office):
 
     assert len(office.state.allocations) == 3
     assert office.statuses() == ["complete", "complete"]
+
+
+@pytest.mark.row("M13")
+async def test_who_comes_to_wait_while_room_is_looked_for_is_not_missed(
+    office, monkeypatch
+):
+    """What it has not seen may be older than anything that others wait for."""
+    office.register(job(group(count=1), id="small", name="small"))
+    await office.run(1)
+    small = office.only("blocked")
+    office.scheduler._blocked.untrack([small.id])
+    office.add(roomy(1, cpu=150))
+
+    def searched(state, after_index):
+        if small.id not in office.scheduler._blocked:
+            office.scheduler._block(small)
+            office.scheduler._wake()
+        return (yield from find_vacancies(state, after_index))
+
+    monkeypatch.setattr("nodestate.leader.scheduler.find_vacancies", searched)
+    office.register(job(sized(1000)))
+    await office.run(1)
+
+    assert office.state.evaluations[small.id].status == "complete"
 
 
 @pytest.mark.parametrize(
