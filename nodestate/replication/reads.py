@@ -6,10 +6,11 @@ and then waits until its own replica is there (Raft thesis, 6.4).
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from nodestate.clock import Clock
+from nodestate.clock import Clock, Timer
 from nodestate.errors import NodestateError, NoLeaderError
 from nodestate.ports import Spawner
 from nodestate.replication.engine import NO_LEADER, Engine
@@ -19,6 +20,8 @@ ROUND_S_MAX: Final = 1.0
 """How long the leader's answer to a follower may take."""
 RETRY_S: Final = 0.05
 INDEX_BYTES: Final = 8
+DEADLINE_GRAIN_S: Final = 0.05
+"""How often it is looked whose time is over: a timer for each reader costs more."""
 
 
 class Reader(Protocol):
@@ -45,7 +48,7 @@ class Reads:
     def __init__(self, replica: Reader, *, clock: Clock, spawner: Spawner) -> None:
         self._replica = replica
         self._clock = clock
-        self._rounds = SharedRounds(self._confirm_index, spawner)
+        self._rounds = SharedRounds(self._confirm_index, clock=clock, spawner=spawner)
         replica.questions.answer_with(self._answer, kind=READ_INDEX)
 
     async def wait_until_fresh(self, *, deadline_s: float) -> int:
@@ -56,12 +59,8 @@ class Reads:
         """
         give_up_at_s = self._clock.monotonic_s() + deadline_s
         while True:
-            remaining_s = max(give_up_at_s - self._clock.monotonic_s(), 0.0)
             try:
-                async with asyncio.timeout(remaining_s):
-                    index = await self._rounds.join()
-            except TimeoutError as error:
-                raise NoLeaderError(NO_LEADER) from error
+                index = await self._rounds.join(give_up_at_s)
             except NodestateError as error:
                 remaining_s = give_up_at_s - self._clock.monotonic_s()
                 if remaining_s <= 0:
@@ -99,6 +98,21 @@ class Reads:
         return (await self._rounds.join()).to_bytes(INDEX_BYTES, "big")
 
 
+class _Reader(NamedTuple):
+    """One that waits for a round, until when at most."""
+
+    confirmed: asyncio.Future[int]
+    give_up_at_s: float
+
+    def succeed(self, index: int) -> None:
+        if not self.confirmed.done():
+            self.confirmed.set_result(index)
+
+    def fail(self, error: NodestateError) -> None:
+        if not self.confirmed.done():
+            self.confirmed.set_exception(error)
+
+
 class SharedRounds:
     """Runs one round at a time; whoever comes meanwhile shares the next.
 
@@ -107,32 +121,61 @@ class SharedRounds:
     """
 
     def __init__(
-        self, run_round: Callable[[], Awaitable[int]], spawner: Spawner
+        self,
+        run_round: Callable[[], Awaitable[int]],
+        *,
+        clock: Clock,
+        spawner: Spawner,
     ) -> None:
         self._run_round = run_round
+        self._clock = clock
         self._spawner = spawner
         self._is_running = False
-        self._next: asyncio.Future[int] | None = None
+        self._sharing: list[_Reader] = []
+        self._next: list[_Reader] = []
+        self._timer: Timer | None = None
 
-    async def join(self) -> int:
-        """Return the index that a round begun from here on gives, or raise its error."""
-        if self._next is None:
-            self._next = asyncio.get_running_loop().create_future()
-            if not self._is_running:
-                self._is_running = True
-                self._spawner.spawn(self._run(), name="read rounds")
-        # A reader that goes away must not take the round from the others.
-        return await asyncio.shield(self._next)
+    async def join(self, give_up_at_s: float = math.inf) -> int:
+        """Return the index that a round begun from here on gives, or raise its error.
+
+        Raises `NoLeaderError` when it has not ended at that moment, or soon after.
+        """
+        reader = _Reader(asyncio.get_running_loop().create_future(), give_up_at_s)
+        self._next.append(reader)
+        if not self._is_running:
+            self._is_running = True
+            self._spawner.spawn(self._run(), name="read rounds")
+        if self._timer is None:
+            self._timer = self._clock.call_later(DEADLINE_GRAIN_S, self._give_up)
+        return await reader.confirmed
 
     async def _run(self) -> None:
         try:
-            while self._next is not None:
-                begun, self._next = self._next, None
+            while self._next:
+                # All that has come in by now may share it.
+                await asyncio.sleep(0)
+                self._sharing, self._next = self._next, []
                 try:
-                    begun.set_result(await self._run_round())
+                    index = await self._run_round()
                 except NodestateError as error:
-                    begun.set_exception(error)
-                    # Everyone who waited may have gone.
-                    begun.exception()
+                    for reader in self._sharing:
+                        reader.fail(error)
+                else:
+                    for reader in self._sharing:
+                        reader.succeed(index)
+                self._sharing = []
         finally:
             self._is_running = False
+
+    def _give_up(self) -> None:
+        """End the waits whose time is over, and look again while anybody waits."""
+        self._timer = None
+        now_s = self._clock.monotonic_s()
+        is_anyone_left = False
+        for reader in (*self._sharing, *self._next):
+            if reader.give_up_at_s <= now_s:
+                reader.fail(NoLeaderError(NO_LEADER))
+            elif not reader.confirmed.done():
+                is_anyone_left = True
+        if is_anyone_left:
+            self._timer = self._clock.call_later(DEADLINE_GRAIN_S, self._give_up)

@@ -18,15 +18,16 @@ class Rounds:
     def __init__(self):
         self.begun = []
         self.tasks = TaskList()
-        self.shared = SharedRounds(self._run, self.tasks)
+        self.clock = FakeClock()
+        self.shared = SharedRounds(self._run, clock=self.clock, spawner=self.tasks)
 
     async def _run(self):
         future = asyncio.get_running_loop().create_future()
         self.begun.append(future)
         return await future
 
-    def join(self):
-        return asyncio.create_task(self.shared.join())
+    def join(self, **how):
+        return asyncio.create_task(self.shared.join(**how))
 
 
 async def test_who_comes_together_shares_a_round():
@@ -81,6 +82,28 @@ async def test_a_reader_that_goes_away_takes_the_round_from_nobody():
     rounds.begun[0].set_result(4)
 
     assert await stays == 4
+
+
+async def test_a_reader_whose_time_is_over_leaves_and_the_others_stay():
+    rounds = Rounds()
+    hasty, patient = (
+        rounds.join(give_up_at_s=rounds.clock.monotonic_s() + 1),
+        rounds.join(),
+    )
+    await settle()
+    late = rounds.join(give_up_at_s=rounds.clock.monotonic_s() + 1)
+    await rounds.clock.step(0.9)
+    assert not hasty.done()
+    await rounds.clock.step(0.2)
+
+    for gone in (hasty, late):
+        with pytest.raises(NoLeaderError):
+            await gone
+    assert not patient.done()
+    rounds.begun[0].set_result(4)
+    assert await patient == 4
+    await settle()
+    assert len(rounds.begun) == 2, "the next was due before its reader left"
 
 
 class Follower:
