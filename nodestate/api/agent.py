@@ -385,7 +385,7 @@ def _events(call: Call, sent: Sequence[NodeEvent] | None) -> tuple[NodeEvent, ..
     if sent is None:
         raise RequestError(NO_EVENTS)
     if not sent:
-        raise RequestError(f'{NO_EVENTS} for node "{call.node_text}"')
+        raise RequestError(f'{NO_EVENTS} for node "{call.id_text}"')
     if len(sent) > EVENTS_PER_CALL_MAX:
         raise too_large(
             "the number of NodeEvents", "events per call", EVENTS_PER_CALL_MAX

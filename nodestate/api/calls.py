@@ -110,7 +110,7 @@ class Services:
 
 
 class Call:
-    """One request on its way; `node_text` is the id in the path, as written.
+    """One request on its way; `id_text` is the id in the path, as written.
 
     `is_replayed` is set when the outcome is that of an earlier request with its key.
     """
@@ -118,8 +118,8 @@ class Call:
     __slots__ = (
         "_content",
         "_key",
+        "id_text",
         "is_replayed",
-        "node_text",
         "query",
         "request",
         "services",
@@ -130,13 +130,13 @@ class Call:
         self,
         services: Services,
         request: web.BaseRequest,
-        node_text: str,
+        id_text: str,
         query_text: str,
         started_at_s: float,
     ) -> None:
         self.services = services
         self.request = request
-        self.node_text = node_text
+        self.id_text = id_text
         self.query: Query = (
             parameters.parse_query(query_text) if query_text else NO_QUERY
         )
@@ -192,12 +192,12 @@ class Call:
 
     def check_id_given(self) -> None:
         """Refuse a path that lacks the id."""
-        if not self.node_text:
+        if not self.id_text:
             raise RequestError(MISSING_NODE_ID)
 
     def node_key(self) -> NodeKey:
         """Return the key of the node that the path names."""
-        return _known_node_key(self.node_text)
+        return _known_node_key(self.id_text)
 
     def connection(self) -> Connection:
         """Return the connection that the request came by."""

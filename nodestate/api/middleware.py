@@ -13,7 +13,6 @@ from nodestate.api.calls import Call, Services, problem_reply
 from nodestate.api.idempotency import REPLAYED
 from nodestate.api.problems import (
     INTERNAL,
-    MISSING_NODE_ID,
     Problem,
     malformed,
     no_such_path,
@@ -77,7 +76,7 @@ class Middleware:
             call = Call(
                 services,
                 request,
-                target.place.node_text,
+                target.place.id_text,
                 target.query_text,
                 started_at_s,
             )
@@ -126,8 +125,8 @@ class Middleware:
         return reply, self._services.clock.now_ns() // NANOSECONDS
 
     def _without_route(self, place: Place, path: str) -> Reply:
-        if place.lacks_id:
-            return self._problem(Problem(400, MISSING_NODE_ID), is_write=False)
+        if place.missing:
+            return self._problem(Problem(400, place.missing), is_write=False)
         if place.resource is None:
             # Not one of ours, and so without the headers that ours have.
             return problem_reply(no_such_path(path), is_write=False)

@@ -1,5 +1,6 @@
 """Query parameters: split, decoded, and judged in the order in which Nomad judges them."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -10,14 +11,19 @@ import msgspec
 from nodestate.config import CONSISTENT_READS, ServerConfig
 from nodestate.errors import RequestError
 from nodestate.model.duration import parse_duration_ns
+from nodestate.model.job import DEFAULT_NAMESPACE
 
 INVALID_WAIT: Final = "Invalid wait time"
 INVALID_INDEX: Final = "Invalid index"
 NO_SUCH_REGION: Final = "No path to region"
+ONE_NAMESPACE: Final = "namespace must be one, only lists take *"
 INDEX_MAX: Final = (1 << 64) - 1
+ALL_NAMESPACES: Final = "*"
+NAMESPACE_SHOWN_MAX: Final = 64
 
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+_NAMESPACE: Final = re.compile("[a-zA-Z0-9-]{1,128}")
 _BROKEN_PERCENT: Final = re.compile("%(?![0-9A-Fa-f]{2})")
 
 Query = Mapping[str, str]
@@ -115,6 +121,24 @@ def check_region(query: Query, config: ServerConfig) -> None:
     """Refuse a request for a region that is not ours; there is no path to any other."""
     if query.get("region", "") not in {"", config.region}:
         raise RequestError(NO_SUCH_REGION)
+
+
+def read_namespace(query: Query, *, may_be_all: bool = False) -> str:
+    """Return the namespace that a request is about, `default` if it names none.
+
+    Lists may be of all at once: `*`. There need be nothing in a namespace.
+    """
+    text = query.get("namespace", "") or DEFAULT_NAMESPACE
+    if text == ALL_NAMESPACES:
+        if may_be_all:
+            return text
+        raise RequestError(ONE_NAMESPACE)
+    if _NAMESPACE.fullmatch(text) is None:
+        shown = json.dumps(text[:NAMESPACE_SHOWN_MAX])
+        raise RequestError(
+            f"invalid namespace {shown}: a name has 1 to 128 of a-z, A-Z, 0-9 and -"
+        )
+    return text
 
 
 def _parse_wait(text: str, config: ServerConfig) -> float:

@@ -15,11 +15,15 @@ from nodestate.api import (
     status,
 )
 from nodestate.api.calls import Call
+from nodestate.api.problems import MISSING_NODE_ID
 from nodestate.api.replies import Reply
 
 Handler = Callable[[Call], Awaitable[Reply]]
 
 ID: Final = ":id"
+"""An id without a slash in it: a path that has more parts leads nowhere."""
+LONG_ID: Final = "*id"
+"""An id that may hold slashes, escaped or not: all that is not the end of a route."""
 READS: Final = ("GET", "HEAD")
 WRITES: Final = ("POST", "PUT")
 DELETES: Final = ("DELETE",)
@@ -28,8 +32,21 @@ NODE_READ: Final = "node:read"
 NODE_WRITE: Final = "node:write"
 NODE_SECRET: Final = "node secret"  # noqa: S105  the name of a permission
 OPERATOR_SNAPSHOT_SAVE: Final = "operator:snapshot-save"
+NAMESPACE_LIST_JOBS: Final = "namespace:list-jobs"
+NAMESPACE_READ_JOB: Final = "namespace:read-job"
+NAMESPACE_SUBMIT_JOB: Final = "namespace:submit-job"
 MANAGEMENT: Final = "management"
 OPEN: Final = "open"
+
+MISSING_ID: Final = {
+    "/v1/node/": MISSING_NODE_ID,
+    "/v1/job/": "missing job ID",
+    "/v1/allocation/": "missing allocation ID",
+    "/v1/evaluation/": "missing evaluation ID",
+    "/v1/acl/policy/": "Missing Policy Name",
+    "/v1/acl/token/": "Missing Token Accessor",
+}
+"""What to say of a path that ends where an id should stand."""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -156,15 +173,56 @@ class Resource:
 class Place(msgspec.Struct, frozen=True):
     """Where a path leads: a resource and the id in it; `None` where there is nothing.
 
-    `lacks_id` says that only the id is missing.
+    `missing` says what a path lacks of which only the id is missing.
     """
 
     resource: Resource | None
-    node_text: str = ""
-    lacks_id: bool = False
+    id_text: str = ""
+    missing: str = ""
 
 
 NOWHERE: Final = Place(None)
+
+
+class Below:
+    """What there is below a prefix that an id follows: a resource for each tail."""
+
+    __slots__ = ("by_tail", "has_long_ids", "missing", "prefix")
+
+    def __init__(self, prefix: str, *, has_long_ids: bool) -> None:
+        self.prefix = prefix
+        self.has_long_ids = has_long_ids
+        self.by_tail: dict[str, Resource] = {}
+        self.missing = Place(None, missing=MISSING_ID[prefix])
+
+    def find(self, path: str) -> Place | None:
+        """Return where a path leads, `None` if it is not below this prefix."""
+        if not path.startswith(self.prefix):
+            return self.missing if path == self.prefix[:-1] else None
+        rest = path[len(self.prefix) :]
+        return self._find_long(rest) if self.has_long_ids else self._find(rest)
+
+    def _find(self, rest: str) -> Place:
+        id_text, _, tail = rest.partition("/")
+        if not tail:
+            return self._base(id_text)
+        resource = self.by_tail.get(f"/{tail.removesuffix('/')}")
+        return NOWHERE if resource is None else Place(resource, id_text)
+
+    def _find_long(self, rest: str) -> Place:
+        """Take a known tail off the end: what stands before it is the id, as it is."""
+        rest = rest.removesuffix("/")
+        id_text, slash, word = rest.rpartition("/")
+        resource = self.by_tail.get(f"/{word}") if slash else None
+        if resource is None:
+            return self._base(rest)
+        return Place(resource, id_text) if id_text else self.missing
+
+    def _base(self, id_text: str) -> Place:
+        if not id_text:
+            return self.missing
+        resource = self.by_tail.get("")
+        return NOWHERE if resource is None else Place(resource, id_text)
 
 
 class RouteTable:
@@ -172,30 +230,40 @@ class RouteTable:
 
     def __init__(self, routes: tuple[Route, ...] = ROUTES) -> None:
         self._exact: dict[str, Resource] = {}
-        self._below_id: dict[str, dict[str, Resource]] = {}
+        self._below: dict[str, Below] = {}
         for route in routes:
-            before, has_id, after = route.path.partition(ID)
-            known = self._below_id.setdefault(before, {}) if has_id else self._exact
-            known.setdefault(after if has_id else route.path, Resource()).add(route)
+            self._places(route).setdefault(_tail(route.path), Resource()).add(route)
+
+    def _places(self, route: Route) -> dict[str, Resource]:
+        """Return where a route is entered, by what stands behind the id if it has one."""
+        for mark in (ID, LONG_ID):
+            prefix, found, _ = route.path.partition(mark)
+            if found:
+                below = Below(prefix, has_long_ids=mark == LONG_ID)
+                return self._below.setdefault(prefix, below).by_tail
+        return self._exact
 
     def find(self, path: str) -> Place:
-        """Return where a path leads; one trailing slash is forgiven."""
-        for before, below in self._below_id.items():
-            if path.startswith(before):
-                return _find_below(below, path[len(before) :])
-            if path == before[:-1]:
-                return Place(None, lacks_id=True)
+        """Return where a path leads; one trailing slash is forgiven.
+
+        A path without an id in it wins: `/v1/acl/token/self` is nobody's accessor.
+        """
         resource = self._exact.get(path)
         if resource is None and len(path) > 1 and path.endswith("/"):
             resource = self._exact.get(path[:-1])
-        return NOWHERE if resource is None else Place(resource)
+        if resource is not None:
+            return Place(resource)
+        for below in self._below.values():
+            place = below.find(path)
+            if place is not None:
+                return place
+        return NOWHERE
 
 
-def _find_below(below: dict[str, Resource], rest: str) -> Place:
-    node_text, slash, tail = rest.partition("/")
-    if not slash and node_text:
-        return Place(below[""], node_text)
-    if not tail:
-        return Place(below[""], node_text) if node_text else Place(None, lacks_id=True)
-    resource = below.get(f"/{tail.removesuffix('/')}")
-    return NOWHERE if resource is None else Place(resource, node_text)
+def _tail(path: str) -> str:
+    """Return what stands behind the id of a route, or the whole path if it has none."""
+    for mark in (ID, LONG_ID):
+        _, found, tail = path.partition(mark)
+        if found:
+            return tail
+    return path

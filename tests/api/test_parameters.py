@@ -11,6 +11,7 @@ from nodestate.api.parameters import (
     parse_boolean,
     parse_query,
     parse_read_options,
+    read_namespace,
 )
 from nodestate.config import ServerConfig
 from nodestate.errors import RequestError
@@ -163,3 +164,31 @@ def test_a_flag_is_on_when_present_unless_it_says_no(query, is_on):
 )
 def test_a_field_flag_needs_a_word(query, is_on):
     assert parameters.read_field_flag(query, "x") is is_on
+
+
+@pytest.mark.parametrize(
+    ("query", "namespace"),
+    [
+        ({}, "default"),
+        ({"namespace": ""}, "default"),
+        ({"namespace": "team-1"}, "team-1"),
+        ({"namespace": "A" * 128}, "A" * 128),
+    ],
+)
+def test_a_request_is_about_one_namespace(query, namespace):
+    assert read_namespace(query) == namespace
+    assert read_namespace(query, may_be_all=True) == namespace
+
+
+def test_a_list_may_be_of_all_namespaces_and_nothing_else_may():
+    assert read_namespace({"namespace": "*"}, may_be_all=True) == "*"
+    with pytest.raises(RequestError, match="only lists"):
+        read_namespace({"namespace": "*"})
+
+
+@pytest.mark.parametrize("name", ["a b", "a*", "a/b", "é", "\udcff", "A" * 129, "a\n"])
+def test_a_namespace_has_a_plain_name(name):
+    with pytest.raises(RequestError, match=r"^invalid namespace \"") as raised:
+        read_namespace({"namespace": name}, may_be_all=True)
+
+    assert len(str(raised.value)) < 500

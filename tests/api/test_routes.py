@@ -2,6 +2,8 @@
 
 import pytest
 
+from nodestate.api.calls import Call
+from nodestate.api.replies import Reply
 from nodestate.api.routes import (
     MANAGEMENT,
     NODE_READ,
@@ -11,6 +13,8 @@ from nodestate.api.routes import (
     OPERATOR_SNAPSHOT_SAVE,
     READS,
     ROUTES,
+    WRITES,
+    Route,
     RouteTable,
 )
 
@@ -20,11 +24,11 @@ TABLE = RouteTable()
 def leads_to(path: str, method: str = "GET") -> tuple[str | None, str]:
     place = TABLE.find(path)
     route = None if place.resource is None else place.resource.by_method.get(method)
-    return (None if route is None else route.name), place.node_text
+    return (None if route is None else route.name), place.id_text
 
 
 @pytest.mark.parametrize(
-    ("path", "name", "node_text"),
+    ("path", "name", "id_text"),
     [
         ("/v1/nodes", "nodes.list", ""),
         ("/v1/nodes/", "nodes.list", ""),
@@ -37,8 +41,8 @@ def leads_to(path: str, method: str = "GET") -> tuple[str | None, str]:
         ("/v1/status/leader/", "status.leader", ""),
     ],
 )
-def test_paths_lead_to_their_routes(path, name, node_text):
-    assert leads_to(path) == (name, node_text)
+def test_paths_lead_to_their_routes(path, name, id_text):
+    assert leads_to(path) == (name, id_text)
 
 
 @pytest.mark.parametrize(
@@ -62,19 +66,76 @@ def test_paths_lead_to_their_routes(path, name, node_text):
 def test_other_paths_lead_nowhere(path):
     place = TABLE.find(path)
 
-    assert (place.resource, place.lacks_id) == (None, False)
+    assert (place.resource, place.missing) == (None, "")
+
+
+async def answer(call: Call) -> Reply:
+    raise AssertionError("only the way to it is looked at")
+
+
+LONG = RouteTable(
+    (
+        Route(READS, "/v1/job/*id", "read", answer, OPEN),
+        Route(WRITES, "/v1/job/*id", "write", answer, OPEN),
+        Route(READS, "/v1/job/*id/summary", "summary", answer, OPEN),
+        Route(READS, "/v1/acl/token/:id", "token", answer, OPEN),
+        Route(READS, "/v1/acl/token/self", "self", answer, OPEN),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "id_text"),
+    [
+        ("/v1/job/web", "read", "web"),
+        ("/v1/job/web/", "read", "web"),
+        ("/v1/job/team/web", "read", "team/web"),
+        ("/v1/job/team//web", "read", "team//web"),
+        ("/v1/job/summary", "read", "summary"),
+        ("/v1/job/web/other", "read", "web/other"),
+        ("/v1/job/web/summary", "summary", "web"),
+        ("/v1/job/web/summary/", "summary", "web"),
+        ("/v1/job/team/web/summary", "summary", "team/web"),
+        ("/v1/job/web/summary/summary", "summary", "web/summary"),
+        ("/v1/acl/token/self", "self", ""),
+        ("/v1/acl/token/self/", "self", ""),
+        ("/v1/acl/token/selfish", "token", "selfish"),
+    ],
+)
+def test_long_ids_end_where_a_known_tail_begins(path, name, id_text):
+    place = LONG.find(path)
+
+    assert place.resource is not None
+    assert place.resource.by_method["GET"].name == name
+    assert place.id_text == id_text
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/job", "/v1/job/", "/v1/job//", "/v1/job//summary"]
+)
+def test_a_path_without_its_long_id_lacks_just_that(path):
+    place = LONG.find(path)
+
+    assert (place.resource, place.missing) == (None, "missing job ID")
 
 
 @pytest.mark.parametrize("path", ["/v1/node", "/v1/node/"])
 def test_a_path_without_its_id_lacks_just_that(path):
-    assert TABLE.find(path).lacks_id
+    place = TABLE.find(path)
+
+    assert (place.resource, place.missing) == (None, "missing node ID")
 
 
 def test_every_route_has_a_name_of_its_own_and_is_found():
     assert len({route.name for route in ROUTES}) == len(ROUTES)
     for route in ROUTES:
         for method in route.methods:
-            assert leads_to(route.path.replace(":id", "x"), method)[0] == route.name
+            assert (
+                leads_to(route.path.replace(":id", "x").replace("*id", "x/y"), method)[
+                    0
+                ]
+                == route.name
+            )
 
 
 def test_every_route_says_who_may_use_it():
