@@ -37,6 +37,9 @@ PARTS_MAX: Final = 250_000
 """Values that a body may be made of, about: each costs time that the loop does not have.
 A batch of the largest size has room for 500 entries for each of its nodes."""
 
+NESTING_MAX: Final = 64
+"""Lists and objects inside each other, in what is only kept and shown again."""
+
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WHITE_SPACE: Final = " \t\n\r"
 _BYTE_ORDER_MARK: Final = "\ufeff"
@@ -243,16 +246,8 @@ def _plan(kind: Hashable) -> _Fit:
     return _plan_for(inspect.type_info(kind))
 
 
-def _plan_for(info: inspect.Type) -> _Fit:  # noqa: PLR0911  one line per kind of type
+def _plan_for(info: inspect.Type) -> _Fit:
     match info:
-        case inspect.StrType():
-            return _fit_text
-        case inspect.BoolType():
-            return _fit_boolean
-        case inspect.IntType():
-            return _fit_integer
-        case inspect.FloatType():
-            return _fit_number
         case inspect.StructType():
             return _plan_struct(info.cls)
         case inspect.DictType():
@@ -264,7 +259,7 @@ def _plan_for(info: inspect.Type) -> _Fit:  # noqa: PLR0911  one line per kind o
         case inspect.CustomType(cls=cls) if cls is Timestamp:
             return _fit_time
         case _:
-            raise AssertionError(f"no way to fit a value into {info}")
+            return _SCALARS[type(info)]
 
 
 def _fit_text(value: Any, path: _Path) -> str:
@@ -300,12 +295,45 @@ def _fit_number(value: Any, path: _Path) -> float:
     return number
 
 
+def _fit_anything(value: Any, path: _Path, depth: int = 0) -> Any:
+    """Return whatever JSON it is, with the last of each repeated key."""
+    if depth > NESTING_MAX:
+        expected = f"at most {NESTING_MAX} inside each other (NESTING_MAX)"
+        raise _misfit(_path_text(path[:3]), "lists and objects too deep", expected)
+    match value:
+        case str():
+            return _fit_text(value, path)
+        case float():
+            return _fit_number(value, path)
+        case _Pairs():
+            return {
+                _fit_text(key, path): _fit_anything(part, (*path, key[:64]), depth + 1)
+                for key, part in value
+            }
+        case list():
+            return [
+                _fit_anything(part, (*path, position), depth + 1)
+                for position, part in enumerate(value)
+            ]
+        case _:
+            return value
+
+
 def _fit_time(value: Any, path: _Path) -> Timestamp:
     try:
         time: Timestamp = from_json_value(Timestamp, value)
     except ValueError:
         raise _unfit(value, path, "an RFC 3339 time or null") from None
     return time
+
+
+_SCALARS: Final[dict[type[inspect.Type], _Fit]] = {
+    inspect.StrType: _fit_text,
+    inspect.BoolType: _fit_boolean,
+    inspect.IntType: _fit_integer,
+    inspect.FloatType: _fit_number,
+    inspect.AnyType: _fit_anything,
+}
 
 
 class _Field(msgspec.Struct, frozen=True):

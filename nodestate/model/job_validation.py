@@ -64,7 +64,12 @@ def refuse_submission(job: Job) -> str:
 
 def job_faults(job: Job) -> str:
     """Return the text that says all that is wrong with a whole job, `""` if nothing is."""
-    return listed([*_of_job(job), *_of_groups(job)])
+    return listed(faults_of(job))
+
+
+def faults_of(job: Job) -> list[str]:
+    """Return all that is wrong with a whole job, each fault for itself."""
+    return [*_of_job(job), *_of_groups(job)]
 
 
 def listed(faults: Sequence[str]) -> str:

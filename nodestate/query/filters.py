@@ -1,10 +1,10 @@
-"""Filter expressions: checked against the node record, and evaluated.
+"""Filter expressions: checked against a type of record, and evaluated.
 
 `Status == "ready" and Meta["rack"] matches "^r1"`, as Nomad's `filter` parameter takes it.
-An expression is checked whole before any node is looked at: a field that does not exist, a
+An expression is checked whole before any record is looked at: a field that does not exist, a
 value that cannot be one, a question that makes no sense there.
 
-What a node lacks (a key of a map, an object that is `null`) is no error: nothing equals
+What a record lacks (a key of a map, an object that is `null`) is no error: nothing equals
 it, nothing matches it, nothing is in it, and it is empty; a negated test says the opposite.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, assert_never
 
+import msgspec
 import re2  # type: ignore[import-untyped]  # its wheel has no stubs
 
 from nodestate.errors import RequestError
@@ -38,7 +39,7 @@ VALUES_KEPT_MAX: Final = 256
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
-_Predicate = Callable[[Node], bool]
+_Predicate = Callable[[Any], bool]
 _Question = Callable[[Any], bool]
 
 
@@ -51,14 +52,14 @@ class Filter:
         self.text = text
         self._predicate = predicate
 
-    def matches(self, node: Node) -> bool:
-        """Say whether the expression is true of this node."""
-        return self._predicate(node)
+    def matches(self, record: Any) -> bool:
+        """Say whether the expression is true of this record."""
+        return self._predicate(record)
 
 
 @lru_cache(maxsize=FILTERS_KEPT_MAX)
-def compile_filter(text: str) -> Filter:
-    """Return the filter that a text describes; recent ones are kept.
+def compile_filter(text: str, record: type[msgspec.Struct] = Node) -> Filter:
+    """Return the filter of such records that a text describes; recent ones are kept.
 
     Raises `RequestError` saying what is wrong and where.
     """
@@ -70,7 +71,7 @@ def compile_filter(text: str) -> Filter:
             f"expression has more than {PATTERNS_MAX} regular expressions, "
             "which is the most that is allowed"
         )
-    return Filter(text, _predicate(expression))
+    return Filter(text, _predicate(expression, record))
 
 
 def _pattern_count(expression: Expression) -> int:
@@ -85,25 +86,25 @@ def _pattern_count(expression: Expression) -> int:
             assert_never(expression)
 
 
-def _predicate(expression: Expression) -> _Predicate:
+def _predicate(expression: Expression, record: type[msgspec.Struct]) -> _Predicate:
     match expression:
         case Match():
-            return _match(expression)
+            return _match(expression, record)
         case Negated():
-            part = _predicate(expression.part)
-            return lambda node: not part(node)
+            part = _predicate(expression.part, record)
+            return lambda one: not part(one)
         case AllOf():
-            return _all_of([_predicate(part) for part in expression.parts])
+            return _all_of([_predicate(part, record) for part in expression.parts])
         case AnyOf():
-            return _any_of([_predicate(part) for part in expression.parts])
+            return _any_of([_predicate(part, record) for part in expression.parts])
         case _:
             assert_never(expression)
 
 
 def _all_of(parts: list[_Predicate]) -> _Predicate:
-    def is_true(node: Node) -> bool:
+    def is_true(record: Any) -> bool:
         for part in parts:  # noqa: SIM110  a generator costs more than the tests
-            if not part(node):
+            if not part(record):
                 return False
         return True
 
@@ -111,23 +112,23 @@ def _all_of(parts: list[_Predicate]) -> _Predicate:
 
 
 def _any_of(parts: list[_Predicate]) -> _Predicate:
-    def is_true(node: Node) -> bool:
+    def is_true(record: Any) -> bool:
         for part in parts:  # noqa: SIM110  a generator costs more than the tests
-            if part(node):
+            if part(record):
                 return True
         return False
 
     return is_true
 
 
-def _match(wanted: Match) -> _Predicate:
-    selector = find_selector(wanted.path)
+def _match(wanted: Match, kind: type[msgspec.Struct]) -> _Predicate:
+    selector = find_selector(wanted.path, kind)
     read, question = selector.read, _question(selector, wanted)
     of_absent = wanted.operator in {Operator.EMPTY, Operator.NULL}
     if_true, if_absent = not wanted.is_negated, of_absent != wanted.is_negated
 
-    def is_true(node: Node) -> bool:
-        value = read(node)
+    def is_true(record: Any) -> bool:
+        value = read(record)
         if value is None:
             return if_absent
         return question(value) is if_true

@@ -1,4 +1,4 @@
-"""Where a filter expression looks: a path into the node record, checked once.
+"""Where a filter expression looks: a path into a record, checked once.
 
 Names and types come from the records of `model.node`, so that a field that is added there
 can be filtered on without a line here. A path is checked when the expression is compiled:
@@ -18,7 +18,7 @@ from nodestate.errors import RequestError
 from nodestate.model.node import Node
 from nodestate.model.timestamp import Timestamp, format_rfc3339
 
-Read = Callable[[Node], Any]
+Read = Callable[[Any], Any]
 """Returns what a path leads to in a record; `None` where the path ends before."""
 
 _Step = Callable[[Any], Any]
@@ -53,15 +53,17 @@ _SCALARS: Final = {
     inspect.IntType: Kind.WHOLE_NUMBER,
     inspect.FloatType: Kind.NUMBER,
     inspect.BoolType: Kind.BOOLEAN,
+    # What is only kept and shown again is not looked into.
+    inspect.AnyType: Kind.RECORD,
 }
 
 
-def find_selector(path: Sequence[str]) -> Selector:
-    """Follow a path through the node record.
+def find_selector(path: Sequence[str], record: type[msgspec.Struct] = Node) -> Selector:
+    """Follow a path through records of a type.
 
     Raises `RequestError`, naming the part that does not fit and what would.
     """
-    found = _node_type()
+    found = _type_of(record)
     steps: list[_Step] = []
     is_nullable = False
     for position, part in enumerate(path):
@@ -86,8 +88,8 @@ def shown_path(path: Sequence[str]) -> str:
 
 
 @cache
-def _node_type() -> inspect.Type:
-    return inspect.type_info(Node)
+def _type_of(record: type[msgspec.Struct]) -> inspect.Type:
+    return inspect.type_info(record)
 
 
 def _follow(found: inspect.Type, part: str, where: str) -> tuple[inspect.Type, _Step]:
@@ -160,8 +162,8 @@ def _reader(steps: Sequence[_Step]) -> Read:
     if len(steps) == 1:
         return steps[0]
 
-    def read(node: Node) -> Any:
-        value: Any = node
+    def read(record: Any) -> Any:
+        value = record
         for step in steps:
             value = step(value)
             if value is None:

@@ -548,3 +548,36 @@ def test_an_integer_of_very_many_digits_is_no_error_where_nobody_reads_it():
     body = b'{"Unknown":' + b"9" * 5000 + b"}"
 
     assert decode_body(body, shapes.EligibilitySent) == shapes.EligibilitySent()
+
+
+class Kept(shapes.Shape, frozen=True, kw_only=True):
+    """A shape with a part of which only matters that it is kept."""
+
+    config: Any = None
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (b"null", None),
+        (b'"a\\ud800"', "a\ufffd"),
+        (b'{"a":[1,1.5,true,null],"b":{}}', {"a": [1, 1.5, True, None], "b": {}}),
+        (b'{"a":1,"a":2,"A":3}', {"a": 2, "A": 3}),
+        (b'{"\\udfff":1}', {"\ufffd": 1}),
+        (b"[" * 65 + b"]" * 65, json.loads("[" * 65 + "]" * 65)),
+    ],
+)
+def test_what_may_be_anything_is_kept_as_it_is(sent, kept):
+    assert decode_body(b'{"Config":' + sent + b"}", Kept).config == kept
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        (b"[" * 66 + b"]" * 66, "at most 64 inside each other"),
+        (b'{"a":1e999}', "Config.a: found a number out of range"),
+    ],
+)
+def test_what_may_be_anything_has_its_limits_too(sent, text):
+    with pytest.raises(RequestError, match=text):
+        decode_body(b'{"Config":' + sent + b"}", Kept)

@@ -5,6 +5,7 @@ from hypothesis import given, strategies
 from msgspec.structs import replace
 
 from nodestate.errors import RequestError
+from nodestate.model.job import Job, JobType
 from nodestate.model.node import DrainStrategy, LastDrain, Node, NodeEvent, NodeStatus
 from nodestate.query.filters import FILTERS_KEPT_MAX, PATTERNS_MAX, compile_filter
 
@@ -166,3 +167,19 @@ def test_any_text_is_a_filter_or_a_request_error(text):
         return
 
     assert found.matches(Node()) in {True, False}
+
+
+def test_other_records_are_filtered_by_their_own_fields():
+    found = compile_filter('Type == "batch" and Meta.owner == "as"', Job)
+
+    assert found.matches(Job(type=JobType.BATCH, meta={"owner": "as"}))
+    assert not found.matches(Job(meta={"owner": "as"}))
+    with pytest.raises(RequestError, match="no field is called 'Type'"):
+        compile_filter('Type == "batch"')
+
+
+def test_what_is_only_kept_is_there_or_not_and_is_not_looked_into():
+    assert compile_filter("Periodic is nil", Job).matches(Job())
+    assert not compile_filter("Periodic is nil", Job).matches(Job(periodic={"a": 1}))
+    with pytest.raises(RequestError, match="Periodic is an object"):
+        compile_filter("Periodic.Spec == x", Job)
