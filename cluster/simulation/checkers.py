@@ -192,6 +192,7 @@ _DONE: Final = "done"
 _EFFECTS: Final[dict[str, tuple[NodeStatus | None, str | None, bool | None]]] = {
     "register": (NodeStatus.READY, None, None),
     "down": (NodeStatus.DOWN, None, None),
+    "miss": (NodeStatus.DOWN, None, None),
     "close": (None, INELIGIBLE, None),
     "open": (None, ELIGIBLE, None),
     "drain": (None, INELIGIBLE, True),
@@ -203,6 +204,8 @@ _EFFECTS: Final[dict[str, tuple[NodeStatus | None, str | None, bool | None]]] = 
 def step(model: NodeModel, verb: str) -> tuple[NodeModel, str]:
     """Return the node after one command, and how that was answered."""
     if model is None:
+        if verb == "miss":
+            return None, _DONE
         if verb != "register":
             return None, _ABSENT
         model = (NodeStatus.READY, ELIGIBLE, False)

@@ -42,7 +42,7 @@ from cluster.simulation.schedule import (
     Wipe,
     Write,
 )
-from cluster.simulation.workload import VERBS
+from cluster.simulation.workload import MISS, VERBS
 
 DURATION_MS: Final = 4000
 SERVER_COUNTS: Final = (3, 3, 3, 5, 1)
@@ -178,7 +178,7 @@ def _linger(draw: _Drawing) -> None:
 
 def _slow_disk(draw: _Drawing) -> None:
     server = draw.rng.choice(draw.names)
-    by_ms = draw.rng.choice((10, 80, 400))
+    by_ms = draw.rng.choice((10, 80, 400, 3000))
     draw.add(
         SlowDisk(at_ms=draw.at_ms, server=server, by_ms=by_ms),
         SlowDisk(at_ms=draw.later(), server=server, by_ms=0),
@@ -345,8 +345,10 @@ def _draw_operations(draw: _Drawing) -> None:
                 )
             )
             continue
-        is_retried = rng.random() < retried_share
         verb = rng.choice(verbs)
+        # Its services do not ask again: the next leader has services of its own.
+        is_retried = rng.random() < retried_share and verb != MISS
+        server = LEADER if verb == MISS else server
         draw.add(
             Write(
                 at_ms=at_ms,

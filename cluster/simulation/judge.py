@@ -79,6 +79,7 @@ class Judge:
         self._commit_index = 1
         self._commit_by_term: dict[int, int] = {}
         self._tables: dict[int, tuple[int, ...]] = {}
+        self._wiped: dict[str, list[DurableLog]] = {}
         self._told_terms = dict.fromkeys(server_ids, 0)
         self._votes: dict[tuple[str, int], str] = {}
 
@@ -118,6 +119,7 @@ class Judge:
 
     def forget(self, server_id: str) -> None:
         """Expect nothing any more of a server that has another data directory now."""
+        self._wiped.setdefault(server_id, []).append(self.durable[server_id])
         self.durable[server_id] = DurableLog()
         self._told_terms[server_id] = 0
         for voter, term in list(self._votes):
@@ -231,12 +233,16 @@ class Judge:
     def _on_leader_commit(
         self, server_id: str, engine: Engine, journal: Journal
     ) -> None:
-        """Hold a leader to it that a majority has the entry, whatever the leader thinks."""
+        """Hold a leader to it that a majority has the entry, whatever the leader thinks.
+
+        Or had it, on a disk that was emptied while its word was on its way.
+        """
         commit_index = engine.commit_index()
         entry_term, term = journal.term_at(commit_index), engine.term()
         voters = engine.configuration().voters()
         count = sum(
-            self.durable[voter].holds(commit_index, entry_term) for voter in voters
+            any(log.holds(commit_index, entry_term) for log in self._logs_of(voter))
+            for voter in voters
         )
         if count < quorum_size(len(voters)):
             self.blame(
@@ -249,6 +255,9 @@ class Judge:
             self._committed.setdefault(index, journal.term_at(index))
         self._commit_index = max(self._commit_index, commit_index)
         self._commit_by_term[term] = commit_index
+
+    def _logs_of(self, server_id: str) -> list[DurableLog]:
+        return [self.durable[server_id], *self._wiped.get(server_id, ())]
 
     def _check_commit(
         self, server_id: str, commit_index: int, journal: Journal

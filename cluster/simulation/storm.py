@@ -1,7 +1,7 @@
 """One schedule played: steps as they come, then a calm, then the verdict."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from cluster.simulation.judge import (
 )
 from cluster.simulation.schedule import Schedule, Step
 from cluster.simulation.servers import SimulatedCluster, SimulatedServer
+from cluster.simulation.surroundings import Delay
 from cluster.simulation.workload import Workload, registration as _registration
 from nodestate.errors import (
     CorruptRecordError,
@@ -298,7 +299,7 @@ class Storm:
     async def _calm_down(self) -> None:
         """Take every fault away, and demand that the cluster goes on."""
         self.cluster.network.heal()
-        for delay in self.cluster.delays.values():
+        for delay in self._delays():
             delay.on_wait, delay.extra_s = None, 0.0
         for server in list(self.cluster.servers.values()):
             server.process.resume()
@@ -307,12 +308,17 @@ class Storm:
                 self._kill(server, has_power_loss=False)
         self._is_calm = True
         await self._start_all()
+        # What was begun on a slow disk takes as long as it takes.
+        await self._sleep_until(max(d.busy_until_s for d in self._delays()))
         if not await self._comes_true(lambda: self.cluster.leader() is not None):
             self._judge.blame(PROGRESS, "no leader after healing")
             return
         await self._become_level()
         await self._write_everywhere()
         await self._become_level()
+
+    def _delays(self) -> Iterable[Delay]:
+        return self.cluster.delays.values()
 
     async def _become_level(self) -> None:
         if not await self._comes_true(self._is_level):

@@ -87,12 +87,16 @@ class SimulatedSpawner:
 
 
 class Delay:
-    """How long one disk takes to sync; `on_wait` is told before each wait, in seconds."""
+    """How long one disk takes to sync; `on_wait` is told before each wait, in seconds.
+
+    `busy_until_s` is when the last sync that has begun will be over, in the loop's time.
+    """
 
     def __init__(self, rng: random.Random, *, s_max: float = SYNC_S_MAX) -> None:
         self._rng = rng
         self.s_max = s_max
         self.extra_s = 0.0
+        self.busy_until_s = 0.0
         self.on_wait: Callable[[float], None] | None = None
 
     async def __call__(self) -> None:
@@ -100,6 +104,8 @@ class Delay:
         delay_s = self._rng.random() * self.s_max + self.extra_s
         if self.on_wait is not None:
             self.on_wait(delay_s)
+        until_s = asyncio.get_running_loop().time() + delay_s
+        self.busy_until_s = max(self.busy_until_s, until_s)
         await asyncio.sleep(delay_s)
 
 

@@ -33,6 +33,7 @@ from nodestate.errors import NodestateError, NoLeaderError, OutcomeUnknownError
 from nodestate.fsm.state import NODES, State
 from nodestate.model.command import (
     Command,
+    MissHeartbeats,
     PurgeNodes,
     RegisterNodes,
     Registration,
@@ -55,7 +56,18 @@ from nodestate.watch import record_key, table_key
 
 T = TypeVar("T")
 
-VERBS: Final = ("register", "down", "close", "open", "drain", "undrain", "purge")
+MISS: Final = "miss"
+"""What the leader alone proposes: that a node has missed its heartbeat."""
+VERBS: Final = (
+    "register",
+    "down",
+    "close",
+    "open",
+    "drain",
+    "undrain",
+    "purge",
+    MISS,
+)
 SECRET: Final = bytes(32)
 GRACE_S: Final = 0.1
 ATTEMPTS_MAX: Final = 4
@@ -127,7 +139,7 @@ class Workload:
                     continue
                 server = other
                 self._judge.count("retries")
-            proposing = propose(server, command, call.op, self._deadline_s)
+            proposing = propose(server, command, call, self._deadline_s)
             try:
                 call.outcome = await self._ask(call, server, proposing)
                 call.status = Status.DONE
@@ -334,13 +346,15 @@ def _read_now(server: SimulatedServer, key: NodeKey) -> tuple[int, Node | None]:
 
 
 async def propose(
-    server: SimulatedServer,
-    command: Command,
-    op: str,
-    deadline_s: float,
+    server: SimulatedServer, command: Command, call: Call, deadline_s: float
 ) -> Outcome:
-    """Have a server propose, under the operation's key."""
-    key = IdempotencyKey(op, op.encode())
+    """Have a server propose under the operation's key, or as the leader that it is."""
+    if call.verb == MISS:
+        term = server.replica.status().term
+        return await server.proposer.propose_as_leader(
+            command, term=term, deadline_s=deadline_s
+        )
+    key = IdempotencyKey(call.op, call.op.encode())
     return await server.proposer.propose(
         command, deadline_s=deadline_s, idempotency=key
     )
@@ -373,6 +387,10 @@ def command_of(op: int, verb: str, node: str, *, at_ns: int) -> Command:
                 status=NodeStatus.DOWN,
                 secret_sha256=SECRET,
                 seed=seed,
+            )
+        case "miss":
+            return MissHeartbeats(
+                at_ns=at_ns, asked_by=asked_by, keys=(key,), seed=seed
             )
         case "open" | "close":
             return SetEligibility(

@@ -330,8 +330,7 @@ class Replica:
         if engine.is_transferring():
             return False
         if engine.is_leader():
-            self.attempts.place(attempt, *engine.propose(body))
-            return True
+            return self._append(engine, attempt, body)
         leader_id = engine.leader_id()
         if leader_id is None:
             return False
@@ -345,7 +344,16 @@ class Replica:
         engine = self.engine
         if engine is None or not engine.is_leader() or engine.term() != term:
             raise NoLeaderError(NO_LEADER)
-        self.attempts.place(attempt, *engine.propose(body))
+        if not self._append(engine, attempt, body):
+            raise NoLeaderError(NO_LEADER)
+
+    def _append(self, engine: Engine, attempt: Attempt, body: bytes) -> bool:
+        """Append here; not if the disk has failed, which is about to stop this server."""
+        try:
+            self.attempts.place(attempt, *engine.propose(body))
+        except JournalError:
+            return False
+        return True
 
     async def wait_for_change(self, timeout_s: float) -> None:
         """Return when leadership has changed, or the time is over."""

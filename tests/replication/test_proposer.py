@@ -259,6 +259,32 @@ def test_what_the_leader_says_as_leader_is_said_in_its_term_only():
     loop.run(main())
 
 
+def test_a_leader_whose_disk_has_failed_appends_nothing_and_says_so():
+    async def main():
+        async with running() as cluster:
+            leader = await leader_of(cluster)
+            term = leader.replica.status().term
+            cluster.disks[leader.server_id].failing["write"] = 5
+            doomed = asyncio.create_task(
+                leader.proposer.propose(registration(KEY), deadline_s=3.0)
+            )
+            await until(lambda: leader.spawner.error is not None)
+            journal = leader.replica._journal
+            last_index = journal.last_index()
+            for proposing in (
+                leader.proposer.propose(registration(KEY), deadline_s=0.1),
+                leader.proposer.propose_as_leader(
+                    registration(KEY), term=term, deadline_s=0.1
+                ),
+            ):
+                with pytest.raises(NoLeaderError, match=r"^No cluster leader$"):
+                    await proposing
+            assert journal.last_index() == last_index
+            doomed.cancel()
+
+    loop.run(main())
+
+
 def test_a_command_that_cannot_be_decided_is_never_proposed(monkeypatch):
     async def main():
         async with running(1) as cluster:
