@@ -237,6 +237,22 @@ class Client:
         path = _node_path(node_id, "events")
         return await self._write(path, body, Written, idempotency_key)
 
+    async def assigned(
+        self, node_id: str, secret_id: str, kind: type[T], query: Query = NOW
+    ) -> Read[list[T]]:
+        """Read the allocations of a node as its agent does, each one as a `kind`."""
+        path = _node_path(node_id, "allocations")
+        headers = {"X-Nomad-Token": secret_id}
+        return await self._read(path, list[kind], query, headers=headers)  # type: ignore[valid-type]
+
+    async def report(
+        self, node_id: str, secret_id: str, reports: Sequence[object]
+    ) -> Indexed:
+        """Say how the allocations of a node do, as its agent does."""
+        body = {"SecretID": secret_id, "Alloc": reports}
+        path = _node_path(node_id, "allocations")
+        return await self._write(path, body, Indexed)
+
     async def leader(self, region: str = "") -> str:
         """Return the leader's peer address, empty if none is known."""
         options = _present(region=region)
@@ -372,13 +388,17 @@ class Client:
         kind: type[T],
         query: Query,
         options: Mapping[str, str] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
     ) -> Read[T]:
         parameters = {**_query_parameters(query), **(options or {})}
         timeout_s = REQUEST_TIMEOUT_S
         if query.index > 0:
             wait_s = query.wait_s or BLOCKING_WAIT_S_DEFAULT
             timeout_s += wait_s + wait_s / _JITTER_PART
-        reply = await self._send("GET", path, parameters, timeout_s=timeout_s)
+        reply = await self._send(
+            "GET", path, parameters, headers=headers, timeout_s=timeout_s
+        )
         if reply.status != 200:
             raise _error(reply)
         return Read(

@@ -82,6 +82,20 @@ async def test_a_query_says_how_to_answer(scripted, client, query, sent):
     assert scripted.queries(f"/v1/node/{NODE_ID}/allocations") == [sent]
 
 
+async def test_an_agent_reads_and_reports_with_its_nodes_secret(scripted):
+    path = f"/v1/node/{NODE_ID}/allocations"
+    scripted.on(path, Answer([{"ID": "a"}], index=7), Answer({"Index": 8}))
+    async with Client(scripted.address, token="t0") as client:
+        read = await client.assigned(NODE_ID, "s3cret", dict[str, str], Query(index=3))
+        written = await client.report(NODE_ID, "s3cret", [{"ID": "a"}])
+
+    assert (read.value, read.index, written.index) == ([{"ID": "a"}], 7, 8)
+    pulled, pushed = scripted.asked
+    assert pulled.headers["X-Nomad-Token"] == "s3cret"
+    assert pulled.query == {"index": "3"}
+    assert pushed.body == {"SecretID": "s3cret", "Alloc": [{"ID": "a"}]}
+
+
 async def test_token_region_and_namespace_go_with_every_request(scripted):
     scripted.on("/v1/status/peers", Answer(["127.0.0.1:4647"]))
     async with Client(
