@@ -2,7 +2,20 @@
 
 import msgspec
 
-from nodestate.model.node import Driver, HostVolume, LastDrain, Record
+from nodestate.model.allocation import (
+    AllocMetric,
+    DeploymentStatus,
+    DesiredTransition,
+    RescheduleTracker,
+    TaskState,
+)
+from nodestate.model.node import (
+    Driver,
+    HostVolume,
+    LastDrain,
+    NetworkResource,
+    Record,
+)
 
 
 class NodeStub(Record, frozen=True, kw_only=True):
@@ -34,36 +47,108 @@ class AllocationJob(Record, frozen=True, kw_only=True):
     version: int = 0
 
 
-class DesiredTransition(Record, frozen=True, kw_only=True):
-    """What a server wants to happen to an allocation."""
-
-    migrate: bool | None = None
-
-
 class AllocationResources(Record, frozen=True, kw_only=True):
     """What an allocation takes."""
 
     cpu: int = msgspec.field(name="CPU", default=0)
     memory_mb: int = 0
     disk_mb: int = 0
+    networks: list[NetworkResource] | None = None
 
 
 class Allocation(Record, frozen=True, kw_only=True):
-    """An allocation of a node, as far as a client shows it."""
+    """An allocation, in full or as the lists show it, as far as a client shows it.
+
+    The full one has its `job`, the one of a list `job_version`; see `version`.
+    """
 
     id: str
     eval_id: str = ""
+    name: str = ""
     node_id: str = ""
+    node_name: str = ""
     job_id: str = ""
+    job_version: int = 0
     task_group: str = ""
     job: AllocationJob | None = None
     desired_status: str = ""
+    desired_description: str = ""
     desired_transition: DesiredTransition | None = None
     client_status: str = ""
+    client_description: str = ""
+    task_states: dict[str, TaskState] | None = None
+    deployment_status: DeploymentStatus | None = None
+    reschedule_tracker: RescheduleTracker | None = None
+    followup_eval_id: str = ""
+    previous_allocation: str = ""
+    next_allocation: str = ""
     resources: AllocationResources | None = None
+    task_resources: dict[str, AllocationResources] | None = None
+    metrics: AllocMetric | None = None
     create_time: int = 0
     modify_time: int = 0
     create_index: int = 0
+    modify_index: int = 0
+
+    @property
+    def version(self) -> int:
+        """Return which version of its job it runs."""
+        return self.job_version if self.job is None else self.job.version
+
+
+class JobStub(Record, frozen=True, kw_only=True):
+    """A job as the list shows it."""
+
+    id: str
+    name: str = ""
+    type: str = ""
+    priority: int = 0
+    stop: bool = False
+    status: str = ""
+    submit_time: int = 0
+    job_modify_index: int = 0
+
+
+class JobWritten(Record, frozen=True, kw_only=True):
+    """The answer to a change of a job or of an allocation; `eval_id` is empty for none."""
+
+    index: int = 0
+    eval_id: str = ""
+    eval_create_index: int = 0
+    job_modify_index: int = 0
+    warnings: str = ""
+
+
+class DesiredUpdates(Record, frozen=True, kw_only=True):
+    """How many allocations of a group a plan leaves alone, places, moves and so on."""
+
+    ignore: int = 0
+    place: int = 0
+    migrate: int = 0
+    stop: int = 0
+    in_place_update: int = 0
+    destructive_update: int = 0
+    canary: int = 0
+    preemptions: int = 0
+
+
+class PlanAnnotations(Record, frozen=True, kw_only=True):
+    """What a plan would do, by group."""
+
+    desired_tg_updates: dict[str, DesiredUpdates] | None = msgspec.field(
+        name="DesiredTGUpdates", default=None
+    )
+
+
+class JobPlan(Record, frozen=True, kw_only=True):
+    """What would become of a job if it were registered now."""
+
+    annotations: PlanAnnotations | None = None
+    failed_tg_allocs: dict[str, AllocMetric] | None = msgspec.field(
+        name="FailedTGAllocs", default=None
+    )
+    job_modify_index: int = 0
+    warnings: str = ""
 
 
 class DrainSpec(Record, frozen=True, kw_only=True):

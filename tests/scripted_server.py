@@ -50,6 +50,10 @@ class ScriptedServer:
     def on(self, path: str, *answers: Answer) -> None:
         self._script[path] = list(answers)
 
+    def script(self, path: str) -> list[Answer]:
+        """Return what is still to be answered at a path."""
+        return list(self._script[path])
+
     def add_nodes(self, *nodes: dict[str, Any]) -> None:
         """Serve these nodes in the list and one by one."""
         self.on("/v1/nodes", Answer(list(nodes)))

@@ -1,6 +1,7 @@
 """`node status`: all nodes as a table, or one node in full."""
 
 from nodestate.answers import Allocation, NodeStub
+from nodestate.cli.alloc_tables import allocation_table
 from nodestate.cli.flags import Flags
 from nodestate.cli.lookup import find_node, named_node, newest_first
 from nodestate.cli.session import (
@@ -12,7 +13,6 @@ from nodestate.cli.session import (
     failing,
 )
 from nodestate.cli.tables import (
-    age,
     columns,
     pairs,
     point_in_time,
@@ -136,7 +136,7 @@ async def _show_node(session: Session, client: Client) -> int:
     if not args.short:
         _show_details(session, node, allocations)
     console.heading("Allocations")
-    console.output(_allocation_table(session, allocations))
+    console.output(allocation_table(session, allocations))
     if args.verbose:
         console.heading("Attributes")
         console.output(pairs(sorted((node.attributes or {}).items())))
@@ -264,25 +264,6 @@ def _resource_table(node: Node, running: list[Allocation]) -> str:
         f"{size(sum(each.disk_mb for each in taken) * _MIB)}/{size(disk_mb * _MIB)}",
     ]
     return columns([["CPU", "Memory", "Disk"], row])
-
-
-def _allocation_table(session: Session, allocations: list[Allocation]) -> str:
-    if not allocations:
-        return "No allocations placed"
-    verbose = session.args.verbose
-    rows = [["ID", *(["Eval ID"] if verbose else []), "Node ID", "Task Group"]]
-    rows[0] += ["Version", "Desired", "Status", "Created", "Modified"]
-    now_ns = session.clock.now_ns()
-    for each in sorted(allocations, key=lambda one: one.create_index, reverse=True):
-        row = [short_id(each.id, verbose=verbose)]
-        row += [short_id(each.eval_id, verbose=True)] if verbose else []
-        row += [short_id(each.node_id, verbose=verbose), each.task_group]
-        row += [str(each.job.version if each.job else 0)]
-        row += [each.desired_status, each.client_status]
-        for at_ns in (each.create_time, each.modify_time):
-            row.append(point_in_time(at_ns) if verbose else age(at_ns, now_ns))
-        rows.append(row)
-    return columns(rows)
 
 
 COMMANDS = (

@@ -23,6 +23,7 @@ ALLOCATION: dict[str, Any] = {
     "ID": "a1b2c3d4-0000-4000-8000-000000000001",
     "EvalID": "e1b2c3d4-0000-4000-8000-000000000001",
     "NodeID": NODE_ID,
+    "NodeName": "web1",
     "TaskGroup": "cache",
     "Job": {"Type": "service", "Version": 3},
     "DesiredStatus": "run",
@@ -198,9 +199,9 @@ CPU           Memory           Disk
 
 Allocations
 ID                                    Eval ID                               \
-Node ID                               Task Group  Version  Desired  Status   \
+Node ID                               Node Name  Task Group  Version  Desired  Status   \
 Created               Modified
-{ALLOCATION["ID"]}  {ALLOCATION["EvalID"]}  {NODE_ID}  cache       3        \
+{ALLOCATION["ID"]}  {ALLOCATION["EvalID"]}  {NODE_ID}  web1       cache       3        \
 run      running  2023-11-14T21:11:40Z  2023-11-14T22:13:15Z
 
 Attributes
