@@ -6,7 +6,7 @@ import pytest
 
 from nodestate.model.command import MarkAllocations
 from nodestate.model.job import JobType
-from nodestate.model.node import NodeStatus
+from nodestate.model.node import DrainStrategy, NodeStatus
 from nodestate.model.timestamp import Timestamp
 from nodestate.planning.drains import drain_commands, plan_drains, view_drain
 from tests.conformance.rows import example
@@ -127,6 +127,25 @@ def test_batch_and_system_work_are_forced_together():
 
     assert world.ended() == []
     assert world.plan(LATER.ns).forced_ids == ("a001", "a002")
+
+
+def test_a_view_is_forced_from_its_deadline_on():
+    world = World(0).add(3)
+
+    views = [view_drain(world.state, key_of(1), LATER.ns - ago) for ago in (1, 0)]
+
+    assert [len(one.groups[0].next_ids) for one in views if one] == [0, 3]
+
+
+@pytest.mark.parametrize(("deadline", "count"), [(0, 0), (1, 0), (-1, 3)])
+def test_a_drain_that_is_thought_of_is_forced_if_it_says_so(deadline, count):
+    world = World(0).add(3)
+    asked = DrainStrategy(deadline=deadline)
+
+    view = view_drain(world.state, key_of(1), NOW_NS, asked)
+
+    assert view is not None
+    assert len(view.groups[0].next_ids) == count
 
 
 @pytest.mark.row("DR40")

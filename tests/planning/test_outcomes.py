@@ -6,14 +6,18 @@ from msgspec.structs import replace
 from nodestate.model.job import Constraint, JobType
 from nodestate.model.node import Driver, NodeStatus
 from tests.planning.clusters import JOB, Cluster, roomy
+from tests.planning.test_scheduling import sized
 from tests.planning.works import (
+    ALWAYS,
     MARK,
+    SECOND_NS,
     Work,
     changed,
     complete,
     failed,
     group,
     job,
+    key_of,
     with_command,
 )
 
@@ -145,6 +149,46 @@ def test_a_service_that_ended_well_is_run_again():
     found = Work(one_of()).runs([0]).change(0, **complete()).reconcile()
 
     assert found.placed == [0]
+
+
+@pytest.mark.row("RC62")
+def test_where_it_failed_is_the_second_choice():
+    """The node where it failed is the fuller one, and would be the better one else."""
+    policy = replace(ALWAYS, delay=SECOND_NS)
+    wanted = job(group(count=1, reschedule_policy=policy))
+    other = job(sized(500), id="other", name="other")
+    cluster = Cluster().add(roomy(1)).register(other).register(wanted).settle()
+    (first,) = cluster.live()
+    cluster.add(roomy(2))
+
+    cluster.fail(first).settle()
+
+    (second,) = cluster.live()
+    assert (first.node_name, second.node_name) == ("node-1", "node-2")
+    assert second.metrics is not None
+    scores = {one.node_id: one.scores for one in second.metrics.score_meta_data or ()}
+    penalties = {id_: each["node-reschedule-penalty"] for id_, each in scores.items()}
+    assert penalties == {first.node_id: -1.0, second.node_id: 0.0}
+
+
+@pytest.mark.row("D8")
+def test_a_lost_name_that_is_not_wanted_has_no_successor():
+    found = Work(job(group(count=2))).runs([0, 5]).set_down(5).reconcile()
+
+    assert (found.lost, found.placed) == ([5], [1])
+    assert found.found.placements[0].previous is None
+
+
+@pytest.mark.row("D8")
+def test_a_lost_name_that_is_taken_has_no_successor():
+    work = Work(job(group(count=2))).runs([0, 0])
+    first, second = work.allocations
+    work.allocations = [first, replace(second, node_key=key_of(9))]
+
+    found = work.reconcile()
+
+    assert (found.lost, found.placed) == ([0], [1])
+    assert found.found.placements[0].previous is None
 
 
 # System jobs
