@@ -1,5 +1,7 @@
 import contextlib
 import itertools
+import pytest
+
 from collections.abc import AsyncIterator
 
 from nodestate.agents.agent import REPORTS_PER_CALL_MAX, NodeAgent
@@ -97,6 +99,7 @@ async def test_what_is_stopped_is_reported_complete():
         assert world.status() == "complete"
 
 
+@pytest.mark.row("M1")
 async def test_a_service_is_reported_healthy():
     world = World()
 
