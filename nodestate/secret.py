@@ -21,7 +21,8 @@ class Secret:
     """A text that only shows itself to who asks for it by `reveal`.
 
     msgspec can neither encode it nor compare it with a text, so that no answer, dump or
-    log line of a whole configuration has it by accident.
+    log line of a whole configuration has it by accident. The log and snapshots, which
+    must have it, are written by an encoder that knows it (`model.encoding.MSGPACK`).
     """
 
     __slots__ = ("_text",)

@@ -1,10 +1,14 @@
-"""How records become bytes: JSON as Nomad writes it, MessagePack for log and disk."""
+"""How records become bytes: JSON as Nomad writes it, MessagePack for log and disk.
+
+A `Secret` is itself in MessagePack alone: JSON only says that there is one.
+"""
 
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from nodestate.model.timestamp import Timestamp, format_rfc3339, parse_rfc3339
+from nodestate.secret import Secret
 
 T = TypeVar("T")
 
@@ -16,6 +20,8 @@ TIME_NS_MAX: Final = 2**64 - 1
 def _to_json(value: Any) -> str | None:
     if isinstance(value, Timestamp):
         return format_rfc3339(value.ns)
+    if isinstance(value, Secret):
+        return repr(value)  # whoever is meant to read it is sent its text
     raise NotImplementedError(type(value))
 
 
@@ -37,9 +43,11 @@ def _storable(ns: int) -> int:
     return ns
 
 
-def _to_msgpack(value: Any) -> int:
+def _to_msgpack(value: Any) -> int | str:
     if isinstance(value, Timestamp):
         return value.ns
+    if isinstance(value, Secret):
+        return value.reveal()
     raise NotImplementedError(type(value))
 
 
@@ -48,6 +56,10 @@ def _from_msgpack(kind: type, value: Any) -> Any:
         if isinstance(value, int):
             return Timestamp(value)
         raise ValueError(f"expected nanoseconds, found {type(value).__name__}")
+    if kind is Secret:
+        if isinstance(value, str):
+            return Secret(value)
+        raise ValueError(f"expected a secret, found {type(value).__name__}")
     raise NotImplementedError(kind)
 
 

@@ -13,6 +13,7 @@ from nodestate.model.encoding import (
 )
 from nodestate.model.node import NodeEvent
 from nodestate.model.timestamp import NO_TIME, Timestamp, format_rfc3339
+from nodestate.secret import Secret
 
 NOW_NS = 1_764_000_000 * 10**9
 DEADLINE_NS_MAX = 2**63 - 1
@@ -89,3 +90,15 @@ def test_types_that_nobody_thought_of_fail_loudly():
         from_json_value(object, 1)
     with pytest.raises(NotImplementedError):
         msgpack_decoder(complex).decode(MSGPACK.encode(1))
+
+
+def test_a_secret_is_kept_and_is_not_shown():
+    secret = Secret("hidden")
+
+    assert msgpack_decoder(Secret).decode(MSGPACK.encode(secret)) == secret
+    assert encode_json({"SecretID": secret}) == b'{"SecretID":"<redacted>"}'
+
+
+def test_what_is_no_text_is_no_secret():
+    with pytest.raises(msgspec.ValidationError, match="expected a secret, found int"):
+        msgpack_decoder(Secret).decode(MSGPACK.encode(5))
