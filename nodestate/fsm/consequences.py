@@ -5,8 +5,8 @@ are worked out here from the differences, once for each job and entry, never by 
 all of its work again.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeVar, get_args
 
 from msgspec.structs import asdict, replace
 
@@ -30,6 +30,7 @@ from nodestate.model.event import (
     JobStatusUpdated,
     JobStopped,
     JobSummaryUpdated,
+    NodeWritten,
 )
 from nodestate.model.job import (
     GroupSummary,
@@ -49,6 +50,7 @@ _BINS: Final = {
 }
 R = TypeVar("R", Allocation, Evaluation)
 
+_OF_NODES: Final = frozenset(get_args(NodeWritten))
 _NEVER_COUNTED_DOWN: Final = frozenset({"complete", "failed"})
 
 
@@ -238,9 +240,11 @@ def _latest(
 
 
 def decide_consequences(
-    state: State, events: Iterable[Event], index: int
+    state: State, events: Sequence[Event], index: int
 ) -> list[Event]:
     """Return what follows for the jobs whose work the events change."""
+    if _OF_NODES.issuperset(map(type, events)):
+        return []
     drafts = _Drafts(state, index)
     for event in events:
         drafts.take(event)

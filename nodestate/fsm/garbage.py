@@ -22,7 +22,9 @@ from nodestate.model.node import NodeStatus
 _NOBODY: Final = frozenset[JobKey]()
 
 
-def decide_collect_garbage(state: State, command: CollectGarbage) -> list[Event]:
+def decide_collect_garbage(
+    state: State, command: CollectGarbage, _: int
+) -> list[Event]:
     """Remove jobs, then what is left of them and of others, then nodes."""
     jobs = [
         state.jobs[seen.key]

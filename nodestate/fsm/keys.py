@@ -5,18 +5,17 @@ namespace and id with a NUL between, so that a prefix of ids is looked for in on
 namespace.
 """
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, get_args
 
 from nodestate.fsm.state import ALLOCATIONS, EVALUATIONS, JOBS, NODES
-from nodestate.model.allocation import Allocation
-from nodestate.model.evaluation import Evaluation
 from nodestate.model.event import (
     AllocationMarked,
     AllocationPlaced,
     AllocationRemoved,
     AllocationReported,
     AllocationUpdated,
+    AllocationWritten,
     EvaluationCreated,
     EvaluationRemoved,
     EvaluationUpdated,
@@ -26,6 +25,8 @@ from nodestate.model.event import (
     JobStatusUpdated,
     JobStopped,
     JobSummaryUpdated,
+    JobWritten,
+    NodeWritten,
     StateRestored,
 )
 from nodestate.model.job import JobKey
@@ -79,32 +80,56 @@ def evaluation_allocations_key(id_: str) -> WatchKey:
     return (_EVALUATION_ALLOCATIONS, id_)
 
 
-def keys_of(event: Event) -> Iterator[WatchKey]:
-    """Yield the keys that an event touches."""
-    if isinstance(event, ALLOCATION_EVENTS):
-        yield from _allocation_keys(event.allocation)
-    elif isinstance(event, EVALUATION_EVENTS):
-        yield from _evaluation_keys(event.evaluation)
-    elif isinstance(event, JOB_EVENTS):
-        yield (JOBS,)
-        yield job_key(event.job.key)
-    elif isinstance(event, JobSummaryUpdated):
-        yield (JOBS,)
-        yield job_key(JobKey((event.summary.namespace, event.summary.job_id)))
-    elif not isinstance(event, StateRestored):
-        yield (NODES,)
-        yield (NODES, event.key)
+def keys_of(event: Event) -> tuple[WatchKey, ...]:
+    """Return the keys that an event touches."""
+    return _KEYS[type(event)](event)
 
 
-def _allocation_keys(allocation: Allocation) -> Iterator[WatchKey]:
-    yield (ALLOCATIONS,)
-    yield (ALLOCATIONS, allocation.id)
-    yield node_allocations_key(allocation.node_key)
-    yield job_allocations_key(allocation.job_key)
-    yield evaluation_allocations_key(allocation.eval_id)
+def _node_keys(event: NodeWritten) -> tuple[WatchKey, ...]:
+    return (NODES,), (NODES, event.key)
 
 
-def _evaluation_keys(evaluation: Evaluation) -> Iterator[WatchKey]:
-    yield (EVALUATIONS,)
-    yield (EVALUATIONS, evaluation.id)
-    yield job_evaluations_key(evaluation.job_key)
+def _allocation_keys(
+    event: AllocationWritten | AllocationRemoved,
+) -> tuple[WatchKey, ...]:
+    allocation = event.allocation
+    return (
+        (ALLOCATIONS,),
+        (ALLOCATIONS, allocation.id),
+        node_allocations_key(allocation.node_key),
+        job_allocations_key(allocation.job_key),
+        evaluation_allocations_key(allocation.eval_id),
+    )
+
+
+def _evaluation_keys(
+    event: EvaluationCreated | EvaluationUpdated | EvaluationRemoved,
+) -> tuple[WatchKey, ...]:
+    evaluation = event.evaluation
+    return (
+        (EVALUATIONS,),
+        (EVALUATIONS, evaluation.id),
+        job_evaluations_key(evaluation.job_key),
+    )
+
+
+def _job_keys(event: JobWritten | JobPurged) -> tuple[WatchKey, ...]:
+    return (JOBS,), job_key(event.job.key)
+
+
+def _summary_keys(event: JobSummaryUpdated) -> tuple[WatchKey, ...]:
+    return (JOBS,), job_key(JobKey((event.summary.namespace, event.summary.job_id)))
+
+
+def _no_keys(_: StateRestored) -> tuple[WatchKey, ...]:
+    return ()
+
+
+_KEYS: Final[Mapping[type, Callable[[Any], tuple[WatchKey, ...]]]] = {
+    **dict.fromkeys(get_args(NodeWritten), _node_keys),
+    **dict.fromkeys(ALLOCATION_EVENTS, _allocation_keys),
+    **dict.fromkeys(EVALUATION_EVENTS, _evaluation_keys),
+    **dict.fromkeys(JOB_EVENTS, _job_keys),
+    JobSummaryUpdated: _summary_keys,
+    StateRestored: _no_keys,
+}

@@ -1,7 +1,7 @@
 """`apply`: the one way in which state changes, and the only dispatcher."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple, assert_never
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, get_args
 
 from msgspec.structs import replace
 
@@ -60,7 +60,6 @@ from nodestate.model.event import (
     JobStatusUpdated,
     JobStopped,
     JobSummaryUpdated,
-    JobWritten,
     NodeDrainUpdated,
     NodeEligibilityUpdated,
     NodeEventsAdded,
@@ -74,6 +73,7 @@ from nodestate.model.node import NodeStatus
 from nodestate.model.outcome import Accepted, Outcome, Refused, RegistrationResult
 from nodestate.model.request import Request
 
+_NODE_WRITTEN: Final = get_args(NodeWritten)
 EVERYTHING: Final[WatchKey] = ()
 """Touched when the whole state is another one: whoever waits for whatever is woken."""
 
@@ -125,22 +125,24 @@ def _apply_under_key(
 
 
 def _apply_command(state: State, index: int, command: Command) -> Applied:
-    if isinstance(command, RegisterNodes):
-        return _apply_registrations(state, index, command)
-    if isinstance(command, Restoring):
-        return _apply_restoring(state, index, command)
-    if isinstance(command, ReportAllocations):
-        return _apply_reports(state, index, command)
-    if isinstance(command, ApplyPlan):
-        return _apply_plan(state, index, command)
+    return _APPLY.get(type(command), _apply_decided)(state, index, command)
+
+
+def _apply_decided(state: State, index: int, command: Command) -> Applied:
     decided = _decide(state, command, index)
     if isinstance(decided, Refused):
         return Applied(decided, (), ())
     followed = _follow(state, decided, index)
-    applied = followed.applied(index, node_count=len(state.nodes))
-    if isinstance(command, RegisterJob | DeregisterJob | EvaluateJob):
-        return _with_job_index(state, applied, command)
-    return applied
+    return followed.applied(index, node_count=len(state.nodes))
+
+
+def _apply_to_job(
+    state: State, index: int, command: RegisterJob | DeregisterJob | EvaluateJob
+) -> Applied:
+    applied = _apply_decided(state, index, command)
+    if isinstance(applied.outcome, Refused):
+        return applied
+    return _with_job_index(state, applied, command)
 
 
 def _follow(state: State, decided: Iterable[Event], index: int) -> "_Followed":
@@ -211,78 +213,7 @@ def check(state: State, command: Command) -> None:
 
 
 def _decide(state: State, command: Command, index: int) -> Sequence[Event] | Refused:
-    match command:
-        case (
-            UpdateNodeStatus()
-            | MissHeartbeats()
-            | EmitNodeEvents()
-            | SetDrain()
-            | CompleteDrains()
-            | SetEligibility()
-            | EvaluateNode()
-            | PurgeNodes()
-        ):
-            return _decide_for_nodes(state, command, index)
-        case RegisterJob():
-            return jobs.decide_register_job(state, command, index)
-        case DeregisterJob():
-            return jobs.decide_deregister_job(state, command, index)
-        case EvaluateJob():
-            return jobs.decide_evaluate_job(state, command, index)
-        case MarkAllocations():
-            return allocations.decide_mark_allocations(state, command, index)
-        case UpdateEvaluations():
-            return evaluations.decide_update_evaluations(state, command, index)
-        case CollectGarbage():
-            return garbage.decide_collect_garbage(state, command)
-        case (
-            RegisterNodes()
-            | BeginRestore()
-            | AddRestorePiece()
-            | FinishRestore()
-            | AbandonRestore()
-            | ReportAllocations()
-            | ApplyPlan()
-        ):
-            raise AssertionError("these have ways of their own")
-        case _:
-            assert_never(command)
-
-
-_NodeCommand = (
-    UpdateNodeStatus
-    | MissHeartbeats
-    | EmitNodeEvents
-    | SetDrain
-    | CompleteDrains
-    | SetEligibility
-    | EvaluateNode
-    | PurgeNodes
-)
-
-
-def _decide_for_nodes(
-    state: State, command: _NodeCommand, index: int
-) -> Sequence[Event] | Refused:
-    match command:
-        case UpdateNodeStatus():
-            return nodes.decide_update_status(state, command, index)
-        case MissHeartbeats():
-            return nodes.decide_miss_heartbeats(state, command, index)
-        case EmitNodeEvents():
-            return nodes.decide_emit_events(state, command, index)
-        case SetDrain():
-            return drains.decide_set_drain(state, command, index)
-        case CompleteDrains():
-            return drains.decide_complete_drains(state, command, index)
-        case SetEligibility():
-            return nodes.decide_set_eligibility(state, command, index)
-        case EvaluateNode():
-            return nodes.decide_evaluate(state, command, index)
-        case PurgeNodes():
-            return nodes.decide_purge(state, command, index)
-        case _:
-            assert_never(command)
+    return _DECIDE[type(command)](state, command, index)
 
 
 def _apply_registrations(state: State, index: int, command: RegisterNodes) -> Applied:
@@ -338,15 +269,16 @@ class _Followed:
         """Write events, and what follows from them for jobs."""
         events = list(decided)
         for event in (*events, *decide_consequences(state, events, index)):
-            _evolve(state, event, index)
+            _EVOLVE[type(event)](state, event, index)
             self._add(event)
 
     def _add(self, event: Event) -> None:
         self.events.append(event)
-        self.keys.update(dict.fromkeys(keys_of(event)))
+        for key in keys_of(event):
+            self.keys[key] = None
         if isinstance(event, EvaluationCreated):
             self.eval_ids.append(event.evaluation.id)
-        elif isinstance(event, NodeWritten):
+        elif isinstance(event, _NODE_WRITTEN):
             self.is_node_written = True
 
     def applied(
@@ -367,49 +299,67 @@ class _Followed:
         return Applied(outcome, tuple(self.events), tuple(self.keys))
 
 
-def _evolve(state: State, event: Event, index: int) -> None:
-    match event:
-        case NodeRegistered():
-            nodes.evolve_node_registered(state, event, index)
-        case (
-            NodeStatusUpdated()
-            | NodeEventsAdded()
-            | NodeDrainUpdated()
-            | NodeEligibilityUpdated()
-        ):
-            nodes.evolve_node_written(state, event.key, event.node, index)
-        case NodePurged():
-            nodes.evolve_node_purged(state, event, index)
-        case EvaluationCreated() | EvaluationUpdated():
-            evaluations.evolve_evaluation_written(state, event, index)
-        case EvaluationRemoved():
-            evaluations.evolve_evaluation_removed(state, event, index)
-        case (
-            AllocationPlaced()
-            | AllocationUpdated()
-            | AllocationMarked()
-            | AllocationReported()
-        ):
-            allocations.evolve_allocation_written(state, event, index)
-        case AllocationRemoved():
-            allocations.evolve_allocation_removed(state, event, index)
-        case StateRestored():
-            raise AssertionError("a restore swaps the tables as one")
-        case _:
-            _evolve_job(state, event, index)
+# By type, as an entry is applied on every server: going through the types one after the
+# other costs more than what most of them do. That none is missing is tested.
 
+_Decide = Callable[[State, Any, int], Sequence[Event] | Refused]
+_Apply = Callable[[State, int, Any], Applied]
+_Evolve = Callable[[State, Any, int], None]
 
-def _evolve_job(
-    state: State, event: JobWritten | JobPurged | JobSummaryUpdated, index: int
-) -> None:
-    match event:
-        case JobRegistered() | JobStopped():
-            jobs.evolve_job_version(state, event, index)
-        case JobStatusUpdated():
-            jobs.evolve_job_status(state, event, index)
-        case JobPurged():
-            jobs.evolve_job_purged(state, event, index)
-        case JobSummaryUpdated():
-            jobs.evolve_job_summary(state, event, index)
-        case _:
-            assert_never(event)
+_APPLY: Final[Mapping[type, _Apply]] = {
+    RegisterNodes: _apply_registrations,
+    ReportAllocations: _apply_reports,
+    ApplyPlan: _apply_plan,
+    RegisterJob: _apply_to_job,
+    DeregisterJob: _apply_to_job,
+    EvaluateJob: _apply_to_job,
+    BeginRestore: _apply_restoring,
+    AddRestorePiece: _apply_restoring,
+    FinishRestore: _apply_restoring,
+    AbandonRestore: _apply_restoring,
+}
+"""Commands with ways of their own; all others are decided and followed."""
+
+_DECIDE: Final[Mapping[type, _Decide]] = {
+    UpdateNodeStatus: nodes.decide_update_status,
+    MissHeartbeats: nodes.decide_miss_heartbeats,
+    EmitNodeEvents: nodes.decide_emit_events,
+    SetDrain: drains.decide_set_drain,
+    CompleteDrains: drains.decide_complete_drains,
+    SetEligibility: nodes.decide_set_eligibility,
+    EvaluateNode: nodes.decide_evaluate,
+    PurgeNodes: nodes.decide_purge,
+    RegisterJob: jobs.decide_register_job,
+    DeregisterJob: jobs.decide_deregister_job,
+    EvaluateJob: jobs.decide_evaluate_job,
+    MarkAllocations: allocations.decide_mark_allocations,
+    UpdateEvaluations: evaluations.decide_update_evaluations,
+    CollectGarbage: garbage.decide_collect_garbage,
+}
+
+_EVOLVE: Final[Mapping[type, _Evolve]] = {
+    NodeRegistered: nodes.evolve_node_registered,
+    **dict.fromkeys(
+        (
+            NodeStatusUpdated,
+            NodeEventsAdded,
+            NodeDrainUpdated,
+            NodeEligibilityUpdated,
+        ),
+        nodes.evolve_node_written,
+    ),
+    NodePurged: nodes.evolve_node_purged,
+    EvaluationCreated: evaluations.evolve_evaluation_written,
+    EvaluationUpdated: evaluations.evolve_evaluation_written,
+    EvaluationRemoved: evaluations.evolve_evaluation_removed,
+    AllocationPlaced: allocations.evolve_allocation_written,
+    AllocationUpdated: allocations.evolve_allocation_written,
+    AllocationMarked: allocations.evolve_allocation_written,
+    AllocationReported: allocations.evolve_allocation_written,
+    AllocationRemoved: allocations.evolve_allocation_removed,
+    JobRegistered: jobs.evolve_job_version,
+    JobStopped: jobs.evolve_job_version,
+    JobStatusUpdated: jobs.evolve_job_status,
+    JobPurged: jobs.evolve_job_purged,
+    JobSummaryUpdated: jobs.evolve_job_summary,
+}

@@ -24,6 +24,7 @@ from nodestate.model.command import (
 from nodestate.model.event import (
     EvaluationCreated,
     Event,
+    NodeDrainUpdated,
     NodeEligibilityUpdated,
     NodeEventsAdded,
     NodePurged,
@@ -352,9 +353,16 @@ def decide_purge(
     return decided
 
 
-def evolve_node_written(state: State, key: NodeKey, node: Node, index: int) -> None:
+def evolve_node_written(
+    state: State,
+    event: NodeStatusUpdated
+    | NodeEventsAdded
+    | NodeDrainUpdated
+    | NodeEligibilityUpdated,
+    index: int,
+) -> None:
     """Write a node's new record."""
-    state.put_node(key, node)
+    state.put_node(event.key, event.node)
     state.indexes[NODES] = index
 
 
