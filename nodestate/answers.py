@@ -16,6 +16,7 @@ from nodestate.model.node import (
     NetworkResource,
     Record,
 )
+from nodestate.model.timestamp import NO_TIME, Timestamp
 
 
 class NodeStub(Record, frozen=True, kw_only=True):
@@ -156,6 +157,37 @@ class DrainSpec(Record, frozen=True, kw_only=True):
 
     deadline: int = 0
     ignore_system_jobs: bool = False
+
+
+class GroupDrain(Record, frozen=True, kw_only=True):
+    """How the allocations of one group on a draining node do, or would do.
+
+    `moving` are told to move or to stop and not over yet, `next` would be told now, and
+    `waiting` wait, for `waits_for`. The numbers are the group's, on all nodes.
+    """
+
+    namespace: str = ""
+    job_id: str = ""
+    task_group: str = ""
+    job_type: str = ""
+    moving: tuple[str, ...] = ()
+    next: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    waits_for: str = ""
+    wanted: int = 0
+    max_parallel: int = 0
+    settled: int = 0
+    finished: int = 0
+
+
+class DrainView(Record, frozen=True, kw_only=True):
+    """A drain as it is, or as it would be; `deadline` is when it is forced."""
+
+    draining: bool = False
+    done: bool = False
+    deadline: Timestamp = NO_TIME
+    ignore_system_jobs: bool = False
+    groups: tuple[GroupDrain, ...] | None = None
 
 
 class ServerInfo(Record, frozen=True, kw_only=True):

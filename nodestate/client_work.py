@@ -5,7 +5,14 @@ from urllib.parse import quote
 
 import msgspec
 
-from nodestate.answers import Allocation, JobPlan, JobStub, JobWritten
+from nodestate.answers import (
+    Allocation,
+    DrainSpec,
+    DrainView,
+    JobPlan,
+    JobStub,
+    JobWritten,
+)
 from nodestate.client import NOW, Client, Query, Read
 from nodestate.errors import ResponseError
 from nodestate.model.evaluation import Evaluation
@@ -127,6 +134,19 @@ class WorkClient(Client):
         """List the allocations that an evaluation has made."""
         path = _evaluation_path(evaluation_id, "allocations")
         return await self._read(path, list[Allocation], query)
+
+    async def drain_view(
+        self, node_id: str, spec: DrainSpec | None = None
+    ) -> Read[DrainView]:
+        """Read how a node's drain does, or what one as `spec` would do now."""
+        options = {}
+        if spec is not None:
+            options["deadline"] = f"{spec.deadline}ns"
+            options["ignore_system_jobs"] = (
+                "true" if spec.ignore_system_jobs else "false"
+            )
+        path = f"/v1/node/{quote(node_id, safe='')}/drain"
+        return await self._read(path, DrainView, NOW, options)
 
 
 def _job_path(job_id: str, action: str = "") -> str:

@@ -181,3 +181,34 @@ def add_evaluation(
     )
     looks = answers.get("allocations", [[]])
     scripted.on(f"/v1/evaluation/{id_}/allocations", *(Answer(look) for look in looks))
+
+
+def group_drain(**fields: Any) -> dict[str, Any]:
+    """Return how a group on a draining node does."""
+    return {
+        "Namespace": "default",
+        "JobID": "web",
+        "TaskGroup": "cache",
+        "JobType": "service",
+        "Moving": [],
+        "Next": [],
+        "Waiting": [],
+        "WaitsFor": "max_parallel",
+        "Wanted": 4,
+        "MaxParallel": 2,
+        "Settled": 3,
+        "Finished": 0,
+        **fields,
+    }
+
+
+def drain_view(*groups: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """Return what a drain does, or would do."""
+    return {
+        "Draining": True,
+        "Done": False,
+        "Deadline": "2023-11-14T23:13:20Z",
+        "IgnoreSystemJobs": False,
+        "Groups": list(groups),
+        **fields,
+    }

@@ -1,12 +1,14 @@
 """`node drain`: start, change, stop or watch the drain of a node."""
 
-import asyncio
 from typing import Final
 
-from nodestate.answers import Allocation, DrainSpec
+from nodestate.answers import DrainSpec
+from nodestate.cli.drain_monitor import monitor, monitor_only, say
+from nodestate.cli.drain_views import show_plan
 from nodestate.cli.flags import Flags
 from nodestate.cli.lookup import confirm, find_node, named_node, names_one_node
 from nodestate.cli.session import (
+    EXIT_OK,
     Command,
     CommandError,
     Session,
@@ -14,19 +16,14 @@ from nodestate.cli.session import (
     declare_connection,
     failing,
 )
-from nodestate.client import Client, Query
-from nodestate.errors import NodestateError
+from nodestate.client_work import WorkClient
 from nodestate.model.duration import parse_duration_ns
 from nodestate.model.encoding import encode_json
-from nodestate.model.node import DrainStrategy, Node, NodeStatus
-from nodestate.model.timestamp import format_rfc3339
+from nodestate.model.node import Node
 
 DEADLINE_NS_DEFAULT: Final = 3_600_000_000_000
 FORCE_NS: Final = -1_000_000_000
-_SYSTEM: Final = "system"
-_STILL_THERE: Final = frozenset({"pending", "running"})
 _TOGGLING: Final = "Error toggling drain mode"
-_GO_ZERO_TIME: Final = "0001-01-01 00:00:00 +0000 UTC"
 
 
 def _declare(flags: Flags) -> None:
@@ -34,6 +31,7 @@ def _declare(flags: Flags) -> None:
     flags.switch("enable", "start a drain, or change the one under way")
     flags.switch("disable", "stop the drain, and open the node again")
     flags.switch("monitor", "watch the drain under way, and change nothing")
+    flags.switch("plan", "show what a drain would do now, and change nothing")
     flags.value(
         "deadline", "<duration>", "stop what is left after this long; 1h if unset"
     )
@@ -57,8 +55,11 @@ async def _drain(session: Session) -> int:
         named = await named_node(session, client)
         found = await find_node(client, named, doing=_TOGGLING)
         node = found.value
+        if session.args.plan:
+            await show_plan(session, client, node, _asked_drain(session, deadline_ns))
+            return EXIT_OK
         if session.args.monitor:
-            return await _monitor_only(session, client, node, found.index)
+            return await monitor_only(session, client, node, found.index)
         verb = "disable" if session.args.disable else "enable"
         code = confirm(
             session,
@@ -73,12 +74,10 @@ async def _drain(session: Session) -> int:
 
 
 async def _toggle(
-    session: Session, client: Client, node: Node, deadline_ns: int
+    session: Session, client: WorkClient, node: Node, deadline_ns: int
 ) -> None:
     args, console = session.args, session.console
-    spec = None
-    if args.enable:
-        spec = DrainSpec(deadline=deadline_ns, ignore_system_jobs=args.ignore_system)
+    spec = _asked_drain(session, deadline_ns) if args.enable else None
     with failing("Error updating drain specification"):
         written = await client.drain(
             node.id,
@@ -93,18 +92,27 @@ async def _toggle(
     elif args.detach:
         console.output(f'Node "{node.id}" drain strategy set')
     else:
-        _say(session, "Ctrl-C to stop monitoring: will not cancel the node drain")
-        _say(session, f'Node "{node.id}" drain strategy set')
-        await _monitor(session, client, node.id, written.index)
+        say(session, "Ctrl-C to stop monitoring: will not cancel the node drain")
+        say(session, f'Node "{node.id}" drain strategy set')
+        await monitor(session, client, node.id, written.index)
+
+
+def _asked_drain(session: Session, deadline_ns: int) -> DrainSpec:
+    is_ignored = session.args.ignore_system
+    return DrainSpec(deadline=deadline_ns, ignore_system_jobs=is_ignored)
 
 
 def _check_flags(session: Session) -> None:
     args = session.args
+    if args.plan and (args.monitor or args.disable):
+        raise session.refuse(
+            "The -plan flag cannot be used with the '-monitor' or '-disable' flags"
+        )
     if args.monitor and (args.enable or args.disable):
         raise session.refuse(
             "The -monitor flag cannot be used with the '-enable' or '-disable' flags"
         )
-    if args.enable == args.disable and not args.monitor:
+    if args.enable == args.disable and not (args.monitor or args.plan):
         raise session.refuse(
             "Either the '-enable' or '-disable' flag must be set, unless using '-monitor'"
         )
@@ -150,120 +158,6 @@ def _meta(session: Session, node: Node) -> dict[str, str]:
         meta["message" if args.enable else "cancel_message"] = args.m
     meta.update(args.meta)
     return meta
-
-
-async def _monitor_only(
-    session: Session, client: Client, node: Node, index: int
-) -> int:
-    if node.drain_strategy is None:
-        session.console.error("No drain strategy set")
-        return 0
-    _say(session, f'Monitoring node "{node.id}": Ctrl-C to detach monitoring')
-    await _monitor(session, client, node.id, index)
-    return 0
-
-
-async def _monitor(session: Session, client: Client, node_id: str, index: int) -> None:
-    """Return when the drain is over and the allocations have stopped."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_watch_node(session, client, node_id, index))
-            group.create_task(_watch_allocations(session, client, node_id))
-    except* CommandError as failures:
-        failure = failures.exceptions[0]
-        assert isinstance(failure, CommandError)
-        ended = failure
-    else:
-        return
-    raise ended
-
-
-async def _watch_node(
-    session: Session, client: Client, node_id: str, index: int
-) -> None:
-    last: DrainStrategy | None = None
-    while True:
-        try:
-            found = await client.node(node_id, Query(index=index, stale=True))
-        except NodestateError as error:
-            raise _lost(session, f"Error monitoring node: {error}") from error
-        strategy = found.value.drain_strategy
-        if strategy is None:
-            _say(session, f"Drain complete for node {node_id}")
-            return
-        if found.value.status is NodeStatus.DOWN:
-            _warn(session, f'Node "{node_id}" down')
-        if last is not None and strategy != last:
-            _say(session, f'Node "{node_id}" drain updated: {_strategy_text(strategy)}')
-        last, index = strategy, found.index
-
-
-async def _watch_allocations(session: Session, client: Client, node_id: str) -> None:
-    known: dict[str, Allocation] = {}
-    index = 0
-    while True:
-        try:
-            found = await client.allocations(node_id, Query(index=index, stale=True))
-        except NodestateError as error:
-            raise _lost(session, f"Error monitoring allocations: {error}") from error
-        index = found.index
-        for each in found.value:
-            text = _change(known.get(each.id), each)
-            known[each.id] = each
-            if text:
-                _say(session, f'Alloc "{each.id}" {text}')
-        if not any(_is_awaited(session, each) for each in found.value):
-            _say(session, f'All allocations on node "{node_id}" have stopped')
-            return
-
-
-def _change(before: Allocation | None, after: Allocation) -> str:
-    if before is None:
-        return ""
-    if before.client_status != after.client_status:
-        return f"status {before.client_status} -> {after.client_status}"
-    if _is_migrating(after):
-        if not _is_migrating(before):
-            return "marked for migration"
-        if before.desired_status != after.desired_status == "stop":
-            return "draining"
-    return ""
-
-
-def _is_migrating(allocation: Allocation) -> bool:
-    transition = allocation.desired_transition
-    return transition is not None and bool(transition.migrate)
-
-
-def _is_awaited(session: Session, allocation: Allocation) -> bool:
-    job_type = allocation.job.type if allocation.job else ""
-    if not job_type or (session.args.ignore_system and job_type == _SYSTEM):
-        return False
-    return allocation.client_status in _STILL_THERE
-
-
-def _strategy_text(strategy: DrainStrategy) -> str:
-    what = (
-        "drain ignoring system jobs and"
-        if strategy.ignore_system_jobs
-        else "drain with"
-    )
-    text = format_rfc3339(strategy.force_deadline.ns)
-    if text is not None:
-        text = text.replace("T", " ").replace("Z", " +0000 UTC")
-    return f"{what} deadline at {text or _GO_ZERO_TIME}"
-
-
-def _say(session: Session, text: str) -> None:
-    session.console.output(f"{session.now()}: {text}")
-
-
-def _warn(session: Session, text: str) -> None:
-    session.console.error(f"{session.now()}: {text}")
-
-
-def _lost(session: Session, text: str) -> CommandError:
-    return CommandError(f"{session.now()}: {text}")
 
 
 COMMANDS = (

@@ -1,35 +1,12 @@
-"""`node drain`: what is sent, what is said, and when the monitor lets go."""
-
-from typing import Any
+"""`node drain`: what is sent, what is said, and which flags go together."""
 
 import pytest
 
-from nodestate.cli.drains import DEADLINE_NS_DEFAULT
 from tests.scripted_server import NODE_ID, OTHER_ID, Answer, node
 
 DRAIN = f"/v1/node/{NODE_ID}/drain"
 NODE = f"/v1/node/{NODE_ID}"
-ALLOCATIONS = f"/v1/node/{NODE_ID}/allocations"
 HELP = "For additional help try 'nodestate node drain -help'"
-AT = "2023-11-14T22:13:20Z"
-STRATEGY = {
-    "Deadline": DEADLINE_NS_DEFAULT,
-    "IgnoreSystemJobs": False,
-    "ForceDeadline": "2023-11-14T23:13:20.5Z",
-    "StartedAt": "2023-11-14T22:13:20.5Z",
-}
-DRAINING = node(Drain=True, DrainStrategy=STRATEGY)
-
-
-def allocation(**fields: Any) -> dict[str, Any]:
-    return {
-        "ID": "a1",
-        "Job": {"Type": "service", "Version": 0},
-        "DesiredStatus": "run",
-        "ClientStatus": "running",
-        "DesiredTransition": {"Migrate": None},
-        **fields,
-    }
 
 
 @pytest.fixture
@@ -102,118 +79,6 @@ async def test_json_is_the_servers_answer(served, run):
     assert len(served.asked) == 3
 
 
-async def test_a_drain_is_watched_to_its_end(served, run):
-    served.on(
-        NODE,
-        Answer(node()),
-        Answer(DRAINING, index=50),
-        Answer({**DRAINING, "Status": "down"}, index=55),
-        Answer(
-            node(DrainStrategy={**STRATEGY, "ForceDeadline": "2023-11-15T00:00:00Z"}),
-            index=56,
-        ),
-        Answer(node(), index=60),
-    )
-    served.on(ALLOCATIONS, Answer([]))
-
-    ran = await run("node", "drain", "-enable", NODE_ID)
-
-    assert ran.code == 0
-    lines = ran.out.splitlines()
-    assert lines[:2] == [
-        f"{AT}: Ctrl-C to stop monitoring: will not cancel the node drain",
-        f'{AT}: Node "{NODE_ID}" drain strategy set',
-    ]
-    assert sorted(lines[2:]) == [
-        f'{AT}: All allocations on node "{NODE_ID}" have stopped',
-        f"{AT}: Drain complete for node {NODE_ID}",
-        f'{AT}: Node "{NODE_ID}" drain updated: '
-        "drain with deadline at 2023-11-15 00:00:00 +0000 UTC",
-    ]
-    assert ran.err == f'{AT}: Node "{NODE_ID}" down\n'
-    assert served.queries(NODE)[1:] == [
-        {"index": index, "stale": "true"} for index in ("50", "50", "55", "56")
-    ]
-
-
-async def test_allocations_are_reported_as_they_go(served, run):
-    migrating = {"DesiredTransition": {"Migrate": True}}
-    served.on(
-        ALLOCATIONS,
-        Answer([allocation(), allocation(ID="b2", ClientStatus="pending")], index=3),
-        Answer([allocation(**migrating)], index=4),
-        Answer([allocation(**migrating, DesiredStatus="stop")], index=5),
-        Answer(
-            [allocation(**migrating, DesiredStatus="stop", ClientStatus="complete")],
-            index=6,
-        ),
-    )
-
-    ran = await run("node", "drain", "-enable", NODE_ID)
-
-    assert [line.removeprefix(f"{AT}: ") for line in ran.out.splitlines()[3:]] == [
-        'Alloc "a1" marked for migration',
-        'Alloc "a1" draining',
-        'Alloc "a1" status running -> complete',
-        f'All allocations on node "{NODE_ID}" have stopped',
-    ]
-    assert served.queries(ALLOCATIONS) == [
-        {"stale": "true"},
-        {"index": "3", "stale": "true"},
-        {"index": "4", "stale": "true"},
-        {"index": "5", "stale": "true"},
-    ]
-
-
-@pytest.mark.parametrize(
-    ("words", "asked"), [(["-ignore-system"], 1), ([], 2)], ids=["ignored", "awaited"]
-)
-async def test_system_allocations_are_awaited_unless_ignored(served, run, words, asked):
-    served.on(
-        ALLOCATIONS,
-        Answer([allocation(Job={"Type": "system", "Version": 0})]),
-        Answer([]),
-    )
-
-    ran = await run("node", "drain", "-enable", *words, NODE_ID)
-
-    assert ran.code == 0
-    assert len(served.queries(ALLOCATIONS)) == asked
-
-
-async def test_an_error_ends_the_monitor(served, run):
-    served.on(NODE, Answer(node()), Answer("node not found", 404))
-    served.on(ALLOCATIONS, Answer([]))
-
-    ran = await run("node", "drain", "-enable", NODE_ID)
-
-    assert ran.code == 1
-    assert ran.err == (
-        f"{AT}: Error monitoring node: Unexpected response code: 404 (node not found)\n"
-    )
-
-
-async def test_monitoring_changes_nothing(served, run):
-    served.on(NODE, Answer(DRAINING, index=50), Answer(node(), index=51))
-    served.on(ALLOCATIONS, Answer([]))
-
-    ran = await run("node", "drain", "-monitor", NODE_ID)
-
-    lines = ran.out.splitlines()
-    assert lines[0] == (
-        f'{AT}: Monitoring node "{NODE_ID}": Ctrl-C to detach monitoring'
-    )
-    assert f"{AT}: Drain complete for node {NODE_ID}" in lines
-    assert served.bodies(DRAIN) == []
-    assert served.queries(NODE)[1] == {"index": "50", "stale": "true"}
-
-
-async def test_there_may_be_nothing_to_monitor(served, run):
-    ran = await run("node", "drain", "-monitor", NODE_ID)
-
-    assert (ran.code, ran.out, ran.err) == (0, "", "No drain strategy set\n")
-
-
 @pytest.mark.parametrize(
     ("typed", "code", "text", "writes"),
     [
@@ -261,6 +126,16 @@ async def test_yes_is_not_asked(served, run):
         (
             ["-monitor", "-enable", NODE_ID],
             "The -monitor flag cannot be used with the '-enable' or '-disable' "
+            f"flags\n{HELP}",
+        ),
+        (
+            ["-plan", "-disable", NODE_ID],
+            "The -plan flag cannot be used with the '-monitor' or '-disable' "
+            f"flags\n{HELP}",
+        ),
+        (
+            ["-plan", "-monitor", NODE_ID],
+            "The -plan flag cannot be used with the '-monitor' or '-disable' "
             f"flags\n{HELP}",
         ),
         (

@@ -1,5 +1,7 @@
 """`job plan` and `job validate`: what is said, and the exit codes that scripts read."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -11,6 +13,7 @@ JOB = {
     "Datacenters": ["dc1"],
     "TaskGroups": [{"Name": "cache", "Tasks": [{"Name": "redis", "Driver": "exec"}]}],
 }
+EXAMPLES = sorted((Path(__file__).parents[2] / "docs" / "examples").glob("*.json"))
 NOTHING = {"Ignore": 3, "Place": 0, "Stop": 0}
 
 
@@ -144,3 +147,8 @@ async def test_all_that_is_wrong_is_said(run, fields, text):
     )
 
     assert (ran.code, ran.out, ran.err) == (1, "", text)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+async def test_the_examples_are_sound(run, example):
+    assert (await run("job", "validate", str(example))).code == 0
