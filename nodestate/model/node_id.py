@@ -1,7 +1,7 @@
-"""Node ids and prefixes of ids: from what a caller wrote to the key of the table.
+"""Ids and prefixes of ids: from what a caller wrote to the key of the table.
 
 An id is text that decodes to 16 bytes. Hyphens may stand anywhere and case does not
-matter; the texts of the errors are Nomad's.
+matter; the texts of the errors are Nomad's, and begin with what is looked for.
 """
 
 from typing import Final
@@ -12,46 +12,75 @@ from nodestate.model.node import NodeKey
 ID_LENGTH: Final = 36
 HYPHENS_MAX: Final = 4
 KEY_LENGTH: Final = 32
-_LOOKUP_FAILED: Final = "node lookup failed: index error: "
+NODE: Final = "node"
+ALLOCATION: Final = "alloc"
+EVALUATION: Final = "eval"
+_PARTS: Final = ((0, 8), (8, 12), (12, 16), (16, 20), (20, KEY_LENGTH))
 _HEX_DIGITS: Final = frozenset(b"0123456789abcdefABCDEF")
 
 
 def node_key(text: str) -> NodeKey:
     """Return the key for an id as a caller wrote it; `RequestError` if it is none."""
-    if len(text.encode("utf-8", "surrogateescape")) != ID_LENGTH:
-        raise RequestError(f"{_LOOKUP_FAILED}UUID must be 36 characters")
-    return NodeKey(_hex_digits(text))
+    return NodeKey(_id_digits(text, NODE))
 
 
 def node_key_prefix(text: str) -> str:
     """Return the start of keys that a prefix stands for; `RequestError` if it is none."""
+    return _prefix_digits(text, NODE)
+
+
+def record_id(text: str, what: str) -> str:
+    """Return the id of an allocation or an evaluation as the record has it."""
+    return _hyphenated(_id_digits(text, what))
+
+
+def record_id_prefix(text: str, what: str) -> str:
+    """Return the start of such ids that a prefix stands for."""
+    return _hyphenated(_prefix_digits(text, what))
+
+
+def _hyphenated(digits: str) -> str:
+    """Return digits as they stand in an id; of more than one has, no id begins so."""
+    if len(digits) > KEY_LENGTH:
+        return digits
+    parts = [digits[start:end] for start, end in _PARTS if start < len(digits)]
+    return "-".join(parts)
+
+
+def _id_digits(text: str, what: str) -> str:
+    if len(text.encode("utf-8", "surrogateescape")) != ID_LENGTH:
+        raise _lookup_failed(what, "UUID must be 36 characters")
+    return _hex_digits(text, what)
+
+
+def _prefix_digits(text: str, what: str) -> str:
     length = len(text.encode("utf-8", "surrogateescape"))
     if length > ID_LENGTH:
-        raise RequestError(
-            f"{_LOOKUP_FAILED}Invalid UUID length. UUID have 36 characters; got {length}"
+        raise _lookup_failed(
+            what, f"Invalid UUID length. UUID have 36 characters; got {length}"
         )
-    return _hex_digits(text)
+    return _hex_digits(text, what)
 
 
-def _hex_digits(text: str) -> str:
+def _hex_digits(text: str, what: str) -> str:
     raw = text.encode("utf-8", "surrogateescape")
     hyphens = raw.count(b"-")
     if hyphens > HYPHENS_MAX:
-        raise RequestError(
-            f'{_LOOKUP_FAILED}UUID should have maximum of 4 "-"; got {hyphens}'
-        )
+        raise _lookup_failed(what, f'UUID should have maximum of 4 "-"; got {hyphens}')
     digits = raw.replace(b"-", b"")
     if len(digits) % 2:
-        raise RequestError(
-            f"{_LOOKUP_FAILED}Input (without hyphens) must be even length"
-        )
+        raise _lookup_failed(what, "Input (without hyphens) must be even length")
     for byte in digits:
         if byte not in _HEX_DIGITS:
-            raise RequestError(
-                f"{_LOOKUP_FAILED}Invalid UUID: encoding/hex: invalid byte: "
-                + _describe_byte(byte)
+            raise _lookup_failed(
+                what,
+                f"Invalid UUID: encoding/hex: invalid byte: {_describe_byte(byte)}",
             )
     return digits.decode("ascii").lower()
+
+
+def _lookup_failed(what: str, why: str) -> RequestError:
+    return RequestError(f"{what} lookup failed: index error: {why}")
 
 
 def _describe_byte(byte: int) -> str:

@@ -46,12 +46,17 @@ def parse_per_page(text: str) -> int:
 
 def parse_token(text: str) -> str:
     """Return a page token in the form of a node's key, nothing for the first page."""
+    return parse_record_token(text).replace("-", "")
+
+
+def parse_record_token(text: str) -> str:
+    """Return a page token in the form of an id, nothing for the first page."""
     if len(text) > TOKEN_CHARACTERS_MAX:
         raise RequestError(
             f"`next_token` has {len(text)} characters, at most {TOKEN_CHARACTERS_MAX} "
             "are allowed"
         )
-    return text.replace("-", "").lower()
+    return text.lower()
 
 
 def read_page(

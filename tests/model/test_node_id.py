@@ -1,10 +1,15 @@
-"""Node ids and prefixes, as Nomad reads them."""
+"""Ids and prefixes of ids, as Nomad reads them."""
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from nodestate.errors import RequestError
-from nodestate.model.node_id import node_key, node_key_prefix
+from nodestate.model.node_id import (
+    node_key,
+    node_key_prefix,
+    record_id,
+    record_id_prefix,
+)
 
 ID = "f7476465-4d6e-c0de-26d0-e383c49be941"
 KEY = "f74764654d6ec0de26d0e383c49be941"
@@ -118,3 +123,34 @@ def test_any_text_is_a_key_or_refused(text):
             continue
         assert set(key) <= set("0123456789abcdef")
         assert len(key) % 2 == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [
+        ("", ""),
+        ("AB", "ab"),
+        ("12345678", "12345678"),
+        ("12345678-", "12345678"),
+        ("1234567890", "12345678-90"),
+        ("12-34-5678", "12345678"),
+        (KEY, ID),
+        (ID, ID),
+        ("0" * 34, "0" * 34),
+    ],
+)
+def test_a_prefix_of_a_record_has_its_hyphens_where_ids_have_them(text, prefix):
+    assert record_id_prefix(text, "alloc") == prefix
+
+
+def test_an_id_of_a_record_is_in_the_form_that_records_have():
+    assert record_id(ID.upper(), "eval") == ID
+    # Fewer hyphens leave room for too many digits: no record is called so.
+    assert record_id("0" * 36, "eval") == "0" * 36
+
+
+def test_what_is_no_id_of_a_record_says_of_which_kind():
+    with pytest.raises(RequestError, match="^alloc lookup failed: index error: UUID"):
+        record_id("f747", "alloc")
+    with pytest.raises(RequestError, match="^eval lookup failed: index error: Input"):
+        record_id_prefix("f74", "eval")
