@@ -120,13 +120,14 @@ class Client:
 
         With `https` a server is checked by `tls`, or else by the system's authorities,
         and must be `tls_server_name` where that is not the address's host.
+        `connections_max` may be changed until the client is opened.
         """
         self.address = _base_address(address)
         self._everywhere = _present(region=region, namespace=namespace)
         self._headers = {"Accept-Encoding": "gzip" if accept_gzip else "identity"}
         if token:
             self._headers["X-Nomad-Token"] = token
-        self._connections_max = connections_max
+        self.connections_max = connections_max
         self._tls = tls
         self._tls_server_name = tls_server_name or None
         self._session: aiohttp.ClientSession | None = None
@@ -135,7 +136,7 @@ class Client:
         """Open the connection pool; nothing is sent yet."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=self._connections_max, ssl=self._tls or True
+                limit=self.connections_max, ssl=self._tls or True
             ),
             headers=self._headers,
             skip_auto_headers=("Content-Type", "User-Agent"),
@@ -240,9 +241,12 @@ class Client:
     async def assigned(
         self, node_id: str, secret_id: str, kind: type[T], query: Query = NOW
     ) -> Read[list[T]]:
-        """Read the allocations of a node as its agent does, each one as a `kind`."""
+        """Read the allocations of a node as its agent does, each one as a `kind`.
+
+        They are sent as they are: a node's few are read by one, and often.
+        """
         path = _node_path(node_id, "allocations")
-        headers = {"X-Nomad-Token": secret_id}
+        headers = {"X-Nomad-Token": secret_id, "Accept-Encoding": "identity"}
         return await self._read(path, list[kind], query, headers=headers)  # type: ignore[valid-type]
 
     async def report(

@@ -5,8 +5,8 @@
         ...
         fleet.bring_back()
 
-The clients are opened and closed by the fleet. Each needs room for as many connections
-as there are nodes, and a few more: every node holds one to watch with.
+The clients are opened and closed by the fleet, which takes as many connections as there
+are nodes, and a few more: every node holds one to watch with.
 """
 
 import asyncio
@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
-
-import msgspec
 
 from nodestate.agents.agent import NodeAgent, Tally
 from nodestate.agents.fates import Behaviour, draw
@@ -27,7 +25,7 @@ from nodestate.client import Client
 from nodestate.clock import Clock, IdSource
 from nodestate.errors import NodestateError, ResponseError
 from nodestate.model.allocation import CLIENT_STATUSES
-from nodestate.model.node import NodeStatus
+from nodestate.model.node import NodeStatus, Record
 
 REGISTRATIONS_PER_CALL_MAX: Final = 500
 GOODBYES_AT_ONCE_MAX: Final = 16
@@ -38,11 +36,11 @@ _DEFAULT_BEHAVIOUR: Final = Behaviour()
 
 
 def connections_needed(spec: FleetSpec) -> int:
-    """Return how many connections the client of one server must allow."""
+    """Return how many connections a client has open at most."""
     return spec.node_count + CONNECTIONS_SPARE
 
 
-class FleetCounts(msgspec.Struct, frozen=True, kw_only=True):
+class FleetCounts(Record, frozen=True, kw_only=True):
     """How a fleet does: nodes and allocations now, all else since it began."""
 
     nodes_up: int
@@ -97,6 +95,9 @@ class AgentFleet:
         """Register all nodes and start them; `NodestateError` if none is accepted."""
         try:
             for client in self._clients:
+                client.connections_max = max(
+                    client.connections_max, connections_needed(self.spec)
+                )
                 await self._opened.enter_async_context(client)
             accepted = await self._register(NodeStatus.READY)
             # Not entered before: it would have to be left with the error of the above.

@@ -25,6 +25,7 @@ from nodestate.cli import (
     operator_snapshot,
     registrations,
     servers,
+    simulate_agents,
     tls,
 )
 from nodestate.cli.flags import Flags, HelpWantedError, UsageError
@@ -79,6 +80,7 @@ COMMANDS: Final = {
         *operator_raft.COMMANDS,
         *operator_snapshot.COMMANDS,
         *tls.COMMANDS,
+        *simulate_agents.COMMANDS,
         VERSION,
     )
 }

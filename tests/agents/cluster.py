@@ -80,6 +80,7 @@ class FakeClient:
         self.error: NodestateError | None = None
         self.asked_count = 0
         self.is_open = False
+        self.connections_max = 100
 
     async def __aenter__(self) -> Self:
         self.is_open = True

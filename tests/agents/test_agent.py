@@ -1,8 +1,8 @@
 import contextlib
 import itertools
-import pytest
-
 from collections.abc import AsyncIterator
+
+import pytest
 
 from nodestate.agents.agent import REPORTS_PER_CALL_MAX, NodeAgent
 from nodestate.agents.fates import Behaviour, Span

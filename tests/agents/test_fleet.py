@@ -199,5 +199,8 @@ async def test_a_slow_fleet_is_slow_from_when_it_is_told():
         assert fleet.counts().heartbeats_late > 0
 
 
-def test_every_node_needs_a_connection_to_watch_with():
-    assert connections_needed(FleetSpec(node_count=500)) > 500
+async def test_every_node_has_a_connection_to_watch_with():
+    world = World(node_count=101)
+
+    async with world.running():
+        assert world.clients[0].connections_max == connections_needed(world.spec) > 101
