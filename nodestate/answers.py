@@ -17,6 +17,7 @@ from nodestate.model.node import (
     Record,
 )
 from nodestate.model.timestamp import NO_TIME, Timestamp
+from nodestate.planning.differences import JobDiff
 
 
 class NodeStub(Record, frozen=True, kw_only=True):
@@ -148,6 +149,7 @@ class JobPlan(Record, frozen=True, kw_only=True):
     failed_tg_allocs: dict[str, AllocMetric] | None = msgspec.field(
         name="FailedTGAllocs", default=None
     )
+    diff: JobDiff | None = None
     job_modify_index: int = 0
     warnings: str = ""
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from nodestate.answers import DesiredUpdates, JobPlan
 from nodestate.cli.alloc_tables import failure_lines
 from nodestate.cli.flags import Flags
+from nodestate.cli.job_diff import diff_lines, updates_text
 from nodestate.cli.job_files import read_job
 from nodestate.cli.job_lookup import one_argument
 from nodestate.cli.session import (
@@ -40,7 +41,7 @@ _CHANGING: Final = ("place", "stop", "migrate", "destructive_update", "canary")
 
 def _declare_plan(flags: Flags) -> None:
     declare_connection(flags)
-    flags.switch("verbose", "accepted as in Nomad; everything is shown anyway")
+    flags.switch("verbose", "show what stays as well, and what is new in full")
     flags.switch("json", "write the server's answer")
     flags.arguments("<file>|-")
 
@@ -57,7 +58,9 @@ async def _plan(session: Session) -> int:
     if session.args.json:
         session.console.output(as_json(encode_json(plan)))
     else:
-        session.console.output("\n".join(_plan_lines(job, plan, path)))
+        session.console.output(
+            "\n".join(_plan_lines(job, plan, path, verbose=session.args.verbose))
+        )
     changes = any(
         getattr(updates, name)
         for updates in _updates(plan).values()
@@ -71,13 +74,16 @@ def _updates(plan: JobPlan) -> dict[str, DesiredUpdates]:
     return (annotations.desired_tg_updates if annotations else None) or {}
 
 
-def _plan_lines(job: dict[str, Any], plan: JobPlan, path: str) -> Iterator[str]:
-    sign = "+ " if plan.job_modify_index == 0 else ""
-    yield f'{sign}Job: "{job["ID"]}"'
-    for name, updates in sorted(_updates(plan).items()):
-        counts = [(getattr(updates, kind), text) for kind, text in _KINDS]
-        text = ", ".join(f"{count} {text}" for count, text in counts if count)
-        yield f'{sign}Task Group: "{name}"' + (f" ({text})" if text else "")
+def _plan_lines(
+    job: dict[str, Any], plan: JobPlan, path: str, *, verbose: bool
+) -> Iterator[str]:
+    if plan.diff is not None:
+        yield from diff_lines(plan.diff, verbose=verbose)
+    else:
+        yield f'Job: "{job["ID"]}"'
+        for name, updates in sorted(_updates(plan).items()):
+            counts = {text: getattr(updates, kind) for kind, text in _KINDS}
+            yield f'Task Group: "{name}"{updates_text(counts)}'
     yield "\nScheduler dry-run:"
     if plan.failed_tg_allocs:
         yield "- WARNING: Failed to place all allocations."

@@ -79,7 +79,19 @@ async def test_a_new_job_and_what_has_no_place(scripted, run, path):
     failed = {"cache": METRIC}
     scripted.on(
         "/v1/job/web/plan",
-        plan(0, updates={"Place": 2}, FailedTGAllocs=failed, Warnings="beware"),
+        plan(
+            0,
+            updates={"Place": 2},
+            FailedTGAllocs=failed,
+            Warnings="beware",
+            Diff={
+                "Type": "Added",
+                "ID": "web",
+                "TaskGroups": [
+                    {"Type": "Added", "Name": "cache", "Updates": {"create": 2}}
+                ],
+            },
+        ),
     )
 
     ran = await run("job", "plan", path)
