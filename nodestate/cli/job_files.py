@@ -1,11 +1,14 @@
 """Job files: JSON as the API takes it, with `Job` around it or without."""
 
+import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from nodestate.cli.session import CommandError, Session
+from nodestate.client_work import WorkClient
 
 JOB_FILE_BYTES_MAX: Final = 1 << 20
 """What a server takes at most as the body of a request."""
@@ -25,6 +28,17 @@ def read_job(session: Session, path: str) -> dict[str, Any]:
     if not isinstance(sent.get("ID"), str) or not sent["ID"]:
         raise _unusable(path, "the job has no ID")
     return sent
+
+
+def client_for(session: Session, job: Mapping[str, Any]) -> WorkClient:
+    """Return a client that asks for the job's own namespace and region, if it has any."""
+    named = {
+        name.lower(): job[name]
+        for name in ("Namespace", "Region")
+        if isinstance(job.get(name), str) and job[name]
+    }
+    args = argparse.Namespace(**{**vars(session.args), **named})
+    return msgspec.structs.replace(session, args=args).client()
 
 
 def _text(session: Session, path: str) -> bytes:

@@ -7,7 +7,7 @@ from nodestate.answers import DesiredUpdates, JobPlan
 from nodestate.cli.alloc_tables import failure_lines
 from nodestate.cli.flags import Flags
 from nodestate.cli.job_diff import diff_lines, updates_text
-from nodestate.cli.job_files import read_job
+from nodestate.cli.job_files import client_for, read_job
 from nodestate.cli.job_lookup import one_argument
 from nodestate.cli.session import (
     EXIT_FAILED,
@@ -50,7 +50,7 @@ async def _plan(session: Session) -> int:
     try:
         path = one_argument(session, "file")
         job = read_job(session, path)
-        async with session.client() as client:
+        async with client_for(session, job) as client:
             with failing("Error during plan"):
                 plan = await client.plan_job(str(job["ID"]), job)
     except CommandError as error:

@@ -3,7 +3,7 @@
 from nodestate.answers import JobWritten
 from nodestate.cli.eval_monitor import declare_monitor, follow
 from nodestate.cli.flags import Flags
-from nodestate.cli.job_files import read_job
+from nodestate.cli.job_files import client_for, read_job
 from nodestate.cli.job_lookup import find_job_id, one_argument
 from nodestate.cli.session import (
     Command,
@@ -42,7 +42,7 @@ async def _run(session: Session) -> int:
         return 0
     if args.check_index is not None and args.check_index < 0:
         raise CommandError("Error parsing check-index value: it is below 0")
-    async with session.client() as client:
+    async with client_for(session, job) as client:
         with failing("Error submitting job"):
             written = await _register(client, job, args.check_index)
         if args.json:

@@ -3,6 +3,7 @@
 import pytest
 
 from nodestate.cli.job_files import JOB_FILE_BYTES_MAX
+from tests.scripted_server import Answer
 
 
 @pytest.mark.parametrize("text", ['{"ID": "web"}', '{"Job": {"ID": "web"}}'])
@@ -48,3 +49,22 @@ async def test_a_file_that_is_not_there_is_named(run, tmp_path):
     ran = await run("job", "run", str(tmp_path / "none.json"))
 
     assert ran.err.endswith("none.json: No such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ('{"ID": "web"}', {"namespace": "flag"}),
+        (
+            '{"ID": "web", "Namespace": "own", "Region": "r1"}',
+            {"namespace": "own", "region": "r1"},
+        ),
+        ('{"ID": "web", "Namespace": "", "Region": 7}', {"namespace": "flag"}),
+    ],
+)
+async def test_the_jobs_own_namespace_wins(scripted, run, text, query):
+    scripted.on("/v1/jobs", Answer({"EvalID": ""}))
+
+    await run("job", "run", "-namespace", "flag", "-", typed=text)
+
+    assert scripted.queries("/v1/jobs") == [query]
