@@ -14,10 +14,10 @@ from nodestate.model.command import (
     UpdateEvaluations,
 )
 from nodestate.model.evaluation import Evaluation
-from nodestate.model.job import JobType
+from nodestate.model.job import JobType, version_key
 from nodestate.model.node import NodeStatus
 from nodestate.model.outcome import NODE_NOT_FOUND, RefusalCode, Refused
-from nodestate.model.plan import InPlaceUpdate, RejectedNode
+from nodestate.model.plan import Annotation, InPlaceUpdate, RejectedNode
 from tests.fsm.entries import (
     N1,
     N2,
@@ -39,9 +39,11 @@ from tests.fsm.entries import (
 )
 from tests.fsm.work import (
     WorkLog,
+    collect,
     evaluate_job,
     group,
     job,
+    mark,
     placement,
     register_job,
     reported,
@@ -156,6 +158,22 @@ def test_success_ends_all_of_the_job_that_wait_and_no_others():
     assert statuses == {"b1": "canceled", "b2": "canceled", "b3": "blocked"}
 
 
+@pytest.mark.row("EV17")
+def test_success_ends_what_the_same_entry_has_made():
+    log = WorkLog(register_job())
+    made = tuple(
+        EvaluationChange(Evaluation(id=id_, job_id=job_id, status="blocked"))
+        for id_, job_id in (("b1", "web"), ("b2", "other"))
+    )
+    ended = log.evaluation()
+    change = EvaluationChange(replace(ended, status="complete"), ended.modify_index)
+
+    log.accept(UpdateEvaluations(at_ns=START_NS, changes=(*made, change)))
+
+    statuses = {id_: log.state.evaluations[id_].status for id_ in ("b1", "b2")}
+    assert statuses == {"b1": "canceled", "b2": "blocked"}
+
+
 # Drains
 
 
@@ -208,6 +226,25 @@ def test_a_report_of_a_node_that_is_gone_spoils_no_others():
     assert log.alloc("a-2").client_status == "complete"
 
 
+@pytest.mark.row("DR37")
+@pytest.mark.parametrize(
+    ("kind", "is_system_ignored", "is_marked"),
+    [
+        (JobType.SERVICE, True, True),
+        (JobType.SYSTEM, True, False),
+        (JobType.SYSTEM, False, True),
+    ],
+)
+def test_a_drain_marks_what_it_does_not_ignore(kind, is_system_ignored, is_marked):
+    log = WorkLog(register_job(job(type=kind)))
+    log.place(placement("a-1"))
+    log.accept(drain(is_system_ignored=is_system_ignored))
+
+    log.accept(mark("a-1", is_drain=True))
+
+    assert log.alloc("a-1").is_migrating is is_marked
+
+
 # Plans
 
 
@@ -242,6 +279,48 @@ def test_what_fills_a_node_may_be_written_again():
     result = log.carry_out(updates=(update,))
 
     assert (result.rejected, result.updated_count) == ((), 1)
+
+
+@pytest.mark.row("PL13")
+@pytest.mark.parametrize("case", ["gone", "stopped", "elsewhere"])
+def test_a_note_on_what_is_gone_is_passed_over(case):
+    log = filled()
+    if case == "stopped":
+        log.carry_out(stop("a-1"))
+    note = Annotation(
+        id="none" if case == "gone" else "a-1",
+        node_key=N2 if case == "elsewhere" else N1,
+        followup_eval_id="later",
+    )
+    before = log.state.allocations.copy()
+
+    log.carry_out(annotations=(note,))
+
+    assert log.state.allocations == before
+
+
+@pytest.mark.row("PL13")
+def test_a_version_that_is_not_kept_any_more_is_not_placed():
+    log = filled()
+    version = replace(version_key(log.job()), version=99)
+
+    result = log.carry_out(placement("a-2", N2), version=version)
+
+    assert result.dropped == ("a-2",)
+    assert "a-2" not in log.state.allocations
+
+
+def test_who_was_lost_stays_lost_in_the_numbers_when_forgotten():
+    log = WorkLog(register_job())
+    log.place(placement("a-1"))
+    log.accept(evaluate_job())
+    log.carry_out(stop("a-1", is_lost=True))
+    assert log.summary().summary["g"].lost == 1
+
+    log.accept(collect("a-1"))
+
+    assert log.state.allocations == {}
+    assert log.summary().summary["g"].lost == 1
 
 
 @pytest.mark.row("W19")
