@@ -114,6 +114,7 @@ _BLOCKS: Final = {
 """Fields that hold blocks, and what one of these is called."""
 _BY_NAME: Final = frozenset({"Volumes"})
 _TEXT_SETS: Final = frozenset({"Datacenters"})
+_MAPS: Final = frozenset({"Env", "Meta"})
 
 
 def compare_jobs(old: Job | None, new: Job, changes: Mapping[str, Changes]) -> JobDiff:
@@ -273,18 +274,28 @@ def _compare(name: str, old: _Sent | None, new: _Sent | None) -> ObjectDiff:
 def _parts(
     old: _Sent, new: _Sent
 ) -> tuple[tuple[FieldDiff, ...], tuple[ObjectDiff, ...]]:
-    before, after = _flat(old), _flat(new)
+    keys = sorted({**old, **new})
+    blocks = [key for key in keys if _holds_blocks(key, old.get(key), new.get(key))]
+    before, after = _flat(old, blocks), _flat(new, blocks)
     fields = tuple(
         _compare_texts(name, before.get(name, ""), after.get(name, ""))
         for name in sorted({**before, **after})
     )
     objects: list[ObjectDiff] = []
-    for key in sorted({**old, **new}):
+    for key in keys:
         if key in _TEXT_SETS:
             objects += _compare_sets(key, old.get(key) or (), new.get(key) or ())
-        elif key in _BLOCKS:
+        elif key in blocks:
             objects += _compare_blocks(key, old.get(key), new.get(key))
     return fields, tuple(objects)
+
+
+def _holds_blocks(key: str, old: Any, new: Any) -> bool:
+    """Say whether it is no plain value: a disk's `Migrate` is a flag, a group's a block."""
+    is_any = isinstance(old, dict | list | tuple) or isinstance(
+        new, dict | list | tuple
+    )
+    return key in _BLOCKS and is_any
 
 
 def _compare_texts(name: str, old: str, new: str) -> FieldDiff:
@@ -295,11 +306,12 @@ def _compare_texts(name: str, old: str, new: str) -> FieldDiff:
     return FieldDiff(type=kind, name=name, old=old, new=new)
 
 
-def _flat(sent: _Sent) -> dict[str, str]:
+def _flat(sent: _Sent, blocks: Sequence[str]) -> dict[str, str]:
     """Return the fields as texts, those inside maps and lists as `Meta[owner]`, `args[0]`."""
     flat: dict[str, str] = {}
     for key, value in sent.items():
-        if key not in _BLOCKS and key not in _TEXT_SETS:
+        is_unset = value is None and (key in _BLOCKS or key in _MAPS)
+        if not is_unset and key not in blocks and key not in _TEXT_SETS:
             _flatten(key, value, flat)
     return flat
 

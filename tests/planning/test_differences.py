@@ -7,7 +7,14 @@ from hypothesis import given, strategies as st
 from msgspec.structs import replace
 
 from nodestate.model.encoding import encode_json
-from nodestate.model.job import Affinity, Constraint, Job, TaskGroup, VolumeRequest
+from nodestate.model.job import (
+    Affinity,
+    Constraint,
+    EphemeralDisk,
+    Job,
+    TaskGroup,
+    VolumeRequest,
+)
 from nodestate.planning.differences import (
     DiffType,
     FieldDiff,
@@ -149,6 +156,16 @@ def test_volumes_are_compared_by_name():
         ("Volume", "Edited"),
         ("Volume", "Deleted"),
     ]
+
+
+def test_a_flag_is_no_block_though_it_is_called_like_one():
+    old = group()
+    new = replace(old, ephemeral_disk=EphemeralDisk(size_mb=10, migrate=True))
+
+    (disk,) = only_group(old, new).objects or ()
+
+    assert (disk.name, disk.objects) == ("EphemeralDisk", None)
+    assert fields_of(disk) == {"Migrate": ("Edited", "false", "true")}
 
 
 anything = st.recursive(
