@@ -6,26 +6,22 @@ index that is taken with the copy belongs to everything that is made of it.
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from nodestate.api.cache import EncodedList, Pace, slices
+from nodestate.api.kept import RecordCache
+from nodestate.api.parameters import ALL_NAMESPACES
 from nodestate.api.replies import Body
-from nodestate.api.shapes import join_list, join_pretty_list, prettify_part
+from nodestate.api.shapes import join_list
 from nodestate.clock import Clock
-from nodestate.errors import RequestError
 from nodestate.fsm.state import State
-from nodestate.query.filters import Filter, compile_filter
 
-ENTRY_BYTES_MAX: Final = 64 << 20
-"""Entries of one table's list that are kept; the oldest go first."""
 LISTS_MAX: Final = 4
 """Whole lists of one table that are kept, each of one namespace or of all."""
-BAD_FILTER: Final = (
-    "failed to create result paginator: failed to read filter expression: "
-)
 
 _BEHIND_ID_CHARACTERS: Final = "g"
 
@@ -59,7 +55,7 @@ class Selection(msgspec.Struct, frozen=True):
     prefix: str = ""
     token: str = ""
     per_page: int = 0
-    is_wanted: Callable[[object], bool] | None = None
+    is_wanted: Callable[[Any], bool] | None = None
 
 
 class TableCopy(msgspec.Struct, Generic[R], frozen=True):
@@ -70,33 +66,7 @@ class TableCopy(msgspec.Struct, Generic[R], frozen=True):
     ids: list[str]
 
 
-class EncodedRecords(Generic[R]):
-    """The JSON of records, encoded once for as long as each is the same object."""
-
-    def __init__(self, bytes_max: int = ENTRY_BYTES_MAX) -> None:
-        self._bytes_max = bytes_max
-        self._kept: dict[Hashable, tuple[R, bytes]] = {}
-        self._kept_bytes = 0
-
-    def encoded(self, key: Hashable, record: R, encode: Callable[[R], bytes]) -> bytes:
-        """Return the record's JSON."""
-        kept = self._kept.get(key)
-        if kept is not None:
-            if kept[0] is record:
-                return kept[1]
-            self._drop(key)
-        encoded = encode(record)
-        self._kept[key] = record, encoded
-        self._kept_bytes += len(encoded)
-        while self._kept_bytes > self._bytes_max and len(self._kept) > 1:
-            self._drop(next(iter(self._kept)))
-        return encoded
-
-    def _drop(self, key: Hashable) -> None:
-        self._kept_bytes -= len(self._kept.pop(key)[1])
-
-
-class Listing(Generic[R]):
+class TableLists(Generic[R]):
     """The list of one table, for all who ask for it."""
 
     def __init__(
@@ -110,7 +80,7 @@ class Listing(Generic[R]):
         self._records = records
         self._encode = encode
         self._clock = clock
-        self._entries: EncodedRecords[R] = EncodedRecords()
+        self._entries: RecordCache[str] = RecordCache()
         self._copy: TableCopy[R] = TableCopy(-1, {}, [])
         self._kept: dict[str, EncodedList] = {}
         self._under_way: dict[str, asyncio.Future[None]] = {}
@@ -141,23 +111,19 @@ class Listing(Generic[R]):
         copy = await self.copy(state)
         return copy.index, await self._read(copy, selection)
 
-    async def parts(
-        self, records: Sequence[R], encode: Callable[[R], bytes] | None = None
-    ) -> list[bytes]:
-        """Return the entries of records, those that are encoded otherwise not kept."""
+    async def parts(self, records: Sequence[R]) -> list[bytes]:
+        """Return the entries of records."""
         parts: list[bytes] = []
         pace = Pace(self._clock)
         for piece in slices(len(records)):
-            if encode is None:
-                parts += [self.entry(record) for record in records[piece]]
-            else:
-                parts += map(encode, records[piece])
+            parts += map(self.entry, records[piece])
             await pace.pause_if_due()
         return parts
 
     def entry(self, record: R) -> bytes:
         """Return a record's entry."""
-        return self._entries.encoded(record.id, record, self._encode)
+        encode = partial(self._encode, record)
+        return self._entries.body(record.id, encode, record).plain
 
     async def copy(self, state: State) -> TableCopy[R]:
         """Return the table as it is now, or newer; one copy is made at a time."""
@@ -237,7 +203,7 @@ class Listing(Generic[R]):
 
 def is_selected(record: Listed, selection: Selection) -> bool:
     """Say whether a record under the prefix is in the list."""
-    if selection.namespace not in {"*", record.namespace}:
+    if selection.namespace not in {ALL_NAMESPACES, record.namespace}:
         return False
     return selection.is_wanted is None or selection.is_wanted(record)
 
@@ -245,25 +211,3 @@ def is_selected(record: Listed, selection: Selection) -> bool:
 def _is_among(ids: Sequence[str], id_: str) -> bool:
     position = bisect_left(ids, id_)
     return position < len(ids) and ids[position] == id_
-
-
-def parse_filter(expression: str, kind: type[msgspec.Struct]) -> Filter | None:
-    """Return the filter of a list of such records, `None` for an empty expression."""
-    if not expression:
-        return None
-    try:
-        return compile_filter(expression, kind)
-    except RequestError as error:
-        raise RequestError(f"{BAD_FILTER}{error}") from None
-
-
-async def list_body(parts: Sequence[bytes], clock: Clock, *, is_pretty: bool) -> Body:
-    """Return the list of encoded entries, for people in slices."""
-    if not is_pretty:
-        return Body(join_list(parts))
-    pretty: list[bytes] = []
-    pace = Pace(clock)
-    for piece in slices(len(parts)):
-        pretty += map(prettify_part, parts[piece])
-        await pace.pause_if_due()
-    return Body(join_pretty_list(pretty))

@@ -5,20 +5,11 @@ import random
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given, settings, strategies as st
 from typing_extensions import override
 
-from nodestate.api import listings
-from nodestate.api.listings import (
-    BAD_FILTER,
-    EncodedRecords,
-    Listing,
-    Selection,
-    list_body,
-    parse_filter,
-)
-from nodestate.errors import RequestError
+from nodestate.api import table_lists
+from nodestate.api.table_lists import Selection, TableLists
 from nodestate.fsm.state import EVALUATIONS, State
 from nodestate.model.evaluation import Evaluation
 from tests.fakes import FakeClock
@@ -47,8 +38,8 @@ class Encoder:
         return msgspec.json.encode([evaluation.id, evaluation.status])
 
 
-def listing(encode: Any = None) -> Listing[Evaluation]:
-    return Listing(
+def fresh_lists(encode: Any = None) -> TableLists[Evaluation]:
+    return TableLists(
         EVALUATIONS, lambda state: state.evaluations, encode or Encoder(), FakeClock()
     )
 
@@ -58,7 +49,7 @@ def ids_in(body: bytes) -> list[str]:
 
 
 async def test_a_whole_list_is_sorted_and_of_the_tables_index():
-    made = await listing().whole(state_of(3, 1, 2, index=7), "default")
+    made = await fresh_lists().whole(state_of(3, 1, 2, index=7), "default")
 
     assert made.index == 7
     assert ids_in(made.body.plain) == [id_of(1), id_of(2), id_of(3)]
@@ -66,7 +57,7 @@ async def test_a_whole_list_is_sorted_and_of_the_tables_index():
 
 async def test_it_is_made_once_per_index_by_whoever_comes_first():
     encode = Encoder()
-    lists, state = listing(encode), state_of(*range(1000))
+    lists, state = fresh_lists(encode), state_of(*range(1000))
 
     first, *others = await asyncio.gather(
         *(lists.whole(state, "default") for _ in range(20))
@@ -78,7 +69,7 @@ async def test_it_is_made_once_per_index_by_whoever_comes_first():
 
 async def test_only_what_has_changed_is_encoded_again():
     encode = Encoder()
-    lists, state = listing(encode), state_of(*range(100))
+    lists, state = fresh_lists(encode), state_of(*range(100))
     await lists.whole(state, "default")
 
     state.put_evaluation(Evaluation(id=id_of(7), status="complete"))
@@ -90,7 +81,7 @@ async def test_only_what_has_changed_is_encoded_again():
 
 
 async def test_namespaces_have_lists_of_their_own_and_all_have_one():
-    lists, state = listing(), state_of(1)
+    lists, state = fresh_lists(), state_of(1)
     state.put_evaluation(Evaluation(id=id_of(2), namespace="dev"))
 
     found = {
@@ -107,8 +98,8 @@ async def test_namespaces_have_lists_of_their_own_and_all_have_one():
 
 
 async def test_so_many_lists_are_kept(monkeypatch):
-    monkeypatch.setattr(listings, "LISTS_MAX", 2)
-    lists, state = listing(), state_of(1)
+    monkeypatch.setattr(table_lists, "LISTS_MAX", 2)
+    lists, state = fresh_lists(), state_of(1)
 
     one, two, _ = [await lists.whole(state, name) for name in ("a", "b", "c")]
 
@@ -126,7 +117,7 @@ async def test_one_that_fails_is_made_by_another_who_waits():
             raise ArithmeticError
         return b"[0,0]"
 
-    lists, state = listing(encode), state_of(1)
+    lists, state = fresh_lists(encode), state_of(1)
 
     found = await asyncio.gather(
         *(lists.whole(state, "default") for _ in range(3)), return_exceptions=True
@@ -141,7 +132,7 @@ def test_ids_stay_sorted_whatever_comes_and_goes(tables):
     """Also where the order of the table says nothing, as after a restore."""
 
     async def play() -> None:
-        lists = listing()
+        lists = fresh_lists()
         for index, numbers in enumerate(tables):
             order = list(numbers)
             random.Random(index).shuffle(order)
@@ -162,7 +153,7 @@ class SlowClock(FakeClock):
 
 
 async def test_a_list_is_of_one_moment_though_others_have_their_turn():
-    lists = Listing(
+    lists = TableLists(
         EVALUATIONS, lambda state: state.evaluations, Encoder(), SlowClock()
     )
     state = state_of(*range(1000))
@@ -181,7 +172,7 @@ async def test_a_list_is_of_one_moment_though_others_have_their_turn():
 
 
 async def page_of(state: State, **fields: Any) -> tuple[list[str], str]:
-    _, page = await listing().page(state, Selection("*", **fields))
+    _, page = await fresh_lists().page(state, Selection("*", **fields))
     return [one.id for one in page.records], page.next_token
 
 
@@ -218,58 +209,3 @@ async def test_a_prefix_is_a_part_of_the_list():
     assert (await page_of(state, prefix="000011"))[0] == [id_of(0x1100), id_of(0x11FF)]
     assert (await page_of(state, prefix=id_of(0x12)))[0] == [id_of(0x12)]
     assert (await page_of(state, prefix="ff"))[0] == []
-
-
-async def test_entries_that_show_more_are_not_kept():
-    encode, lists = Encoder(), listing()
-    records = [*state_of(1, 2).evaluations.values()]
-
-    for _ in range(2):
-        await lists.parts(records, encode)
-
-    assert encode.count == 4
-
-
-# Records
-
-
-def test_the_bytes_of_records_are_bounded():
-    kept: EncodedRecords[Evaluation] = EncodedRecords(bytes_max=30)
-    encode = Encoder()
-    records = [Evaluation(id=str(number)) for number in range(5)]
-    for record in records:
-        kept.encoded(record.id, record, encode)
-
-    for record in records[-2:]:
-        kept.encoded(record.id, record, encode)
-    assert encode.count == 5
-    kept.encoded("0", records[0], encode)
-    assert encode.count == 6
-
-
-def test_a_record_that_has_changed_is_encoded_again():
-    kept: EncodedRecords[Evaluation] = EncodedRecords()
-    kept.encoded("e", Evaluation(id="e"), Encoder())
-
-    changed = kept.encoded("e", Evaluation(id="e", status="failed"), Encoder())
-
-    assert changed == b'["e","failed"]'
-
-
-def test_a_filter_is_of_the_records_of_the_list():
-    wanted = parse_filter('Status == "failed"', Evaluation)
-
-    assert wanted is not None
-    assert wanted.matches(Evaluation(status="failed"))
-    assert not wanted.matches(Evaluation(status="complete"))
-    assert parse_filter("", Evaluation) is None
-    with pytest.raises(RequestError, match=f"^{BAD_FILTER}.*Drain"):
-        parse_filter('Drain == "true"', Evaluation)
-
-
-async def test_a_list_for_people_is_indented():
-    clock = FakeClock()
-
-    assert (await list_body([b"1", b"2"], clock, is_pretty=False)).plain == b"[1,2]"
-    pretty = await list_body([b"1", b"2"], clock, is_pretty=True)
-    assert pretty.plain == b"[\n    1,\n    2\n]\n"
