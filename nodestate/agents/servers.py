@@ -91,10 +91,15 @@ class Servers:
         await self._clock.sleep(seconds * (0.5 + self._ids.jitter()))
 
     def _server_for(self, number: int) -> _Standing:
-        """Return the node's own server, or the first after it that does not rest."""
+        """Return the node's own server, or else one that does not rest.
+
+        The nodes of a server that is gone are spread over all the others.
+        """
         now_s = self._clock.monotonic_s()
-        count = len(self._servers)
-        turns = [self._servers[(number + turn) % count] for turn in range(count)]
+        round_number, own = divmod(number, len(self._servers))
+        others = self._servers[own + 1 :] + self._servers[:own]
+        first = round_number % max(len(others), 1)
+        turns = [self._servers[own], *others[first:], *others[:first]]
         awake = (server for server in turns if server.rests_until_s <= now_s)
         return next(awake, min(turns, key=lambda server: server.rests_until_s))
 

@@ -168,14 +168,16 @@ async def test_a_report_that_is_refused_is_counted_and_made_again_later():
 
     async with world.running():
         world.cluster.add(world.node_id)
-        await world.clock.step(0.15)
+        await world.clock.step(20)
         world.client.error = ResponseError(400, "no")
         await world.clock.step(3)
+        assert world.agent.machines["a"].is_over
+        assert world.status() == "running"
         assert "no" in world.fleet.counts().last_error
         world.client.error = None
-        await world.clock.step(12)
+        await world.clock.step(10)
 
-    assert world.status() == "running"
+    assert world.status() == "complete"
 
 
 async def test_a_node_that_is_silent_says_nothing_and_works_on():
@@ -204,6 +206,40 @@ async def test_a_node_that_comes_back_soon_just_goes_on():
         await world.clock.step(20)
 
     assert {status for _, _, status in world.cluster.heartbeats} == {""}
+
+
+async def test_what_happened_during_a_short_silence_is_told_afterwards():
+    world = World()
+
+    async with world.running():
+        world.cluster.add(world.node_id)
+        await world.clock.step(0.5)
+        world.agent.fall_silent()
+        await world.clock.step(2)
+        assert world.status() == "pending"
+        world.agent.come_back()
+        await world.clock.step(1)
+
+        assert world.status() == "running"
+
+
+async def test_a_report_that_a_silence_cut_short_is_made_again():
+    world = World()
+
+    async with world.running():
+        world.cluster.add(world.node_id)
+        await world.clock.step(20.5)
+        world.fleet.set_latency(1.0)
+        await world.clock.step(1)
+        assert world.agent.machines["a"].is_over
+        world.agent.fall_silent()
+        world.fleet.set_latency(0.0)
+        await world.clock.step(1)
+        assert world.status() == "running"
+        world.agent.come_back()
+        await world.clock.step(1)
+
+        assert world.status() == "complete"
 
 
 async def test_a_node_that_was_lost_is_ready_after_it_has_seen_what_is_wanted():

@@ -55,11 +55,21 @@ async def test_another_server_is_asked_at_once_and_the_failing_one_rests(error):
     world.clients[0].error = error
 
     await world.ask(0)
-    await world.ask(3)
+    await world.ask(0)
 
     assert world.asked() == [1, 2, 0]
     assert world.servers.error_count == 1
     assert world.servers.last_error
+
+
+async def test_the_nodes_of_a_server_that_is_gone_are_spread_over_the_others():
+    world = World()
+    world.clients[0].error = unreachable()
+
+    for number in range(0, 24, 3):
+        await world.ask(number)
+
+    assert world.asked() == [1, 4, 4]
 
 
 async def test_a_server_is_asked_again_when_it_has_rested():
