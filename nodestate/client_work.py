@@ -136,7 +136,7 @@ class WorkClient(Client):
         return await self._read(path, list[Allocation], query)
 
     async def drain_view(
-        self, node_id: str, spec: DrainSpec | None = None
+        self, node_id: str, spec: DrainSpec | None = None, *, query: Query = NOW
     ) -> Read[DrainView]:
         """Read how a node's drain does, or what one as `spec` would do now."""
         options = {}
@@ -146,7 +146,7 @@ class WorkClient(Client):
                 "true" if spec.ignore_system_jobs else "false"
             )
         path = f"/v1/node/{quote(node_id, safe='')}/drain"
-        return await self._read(path, DrainView, NOW, options)
+        return await self._read(path, DrainView, query, options)
 
 
 def _job_path(job_id: str, action: str = "") -> str:

@@ -41,6 +41,7 @@ async def monitor(
         async with asyncio.TaskGroup() as group:
             group.create_task(_watch_node(session, client, node_id, index))
             group.create_task(_watch_allocations(session, client, node_id))
+            group.create_task(_watch_progress(session, client, node_id, index))
     except* CommandError as failures:
         failure = failures.exceptions[0]
         assert isinstance(failure, CommandError)
@@ -74,7 +75,6 @@ async def _watch_allocations(
     session: Session, client: WorkClient, node_id: str
 ) -> None:
     known: dict[str, Allocation] = {}
-    said: dict[str, str] | None = {}
     index = 0
     while True:
         try:
@@ -87,29 +87,33 @@ async def _watch_allocations(
             known[each.id] = each
             if text:
                 say(session, f'Alloc "{each.id}" {text}')
-        if said is not None:
-            said = await _say_progress(session, client, node_id, said)
         if not any(_is_awaited(session, each) for each in found.value):
             say(session, f'All allocations on node "{node_id}" have stopped')
             return
 
 
-async def _say_progress(
-    session: Session, client: WorkClient, node_id: str, said: dict[str, str]
-) -> dict[str, str] | None:
-    """Say what is waited for where that is new; return it.
+async def _watch_progress(
+    session: Session, client: WorkClient, node_id: str, index: int
+) -> None:
+    """Say what is waited for whenever that changes, until the drain is over.
 
-    `None` if the server does not say, as Nomad's do not: it need not be asked again.
+    A server that has no view of drains, as Nomad's have none, is asked once.
     """
-    try:
-        view = (await client.drain_view(node_id)).value
-    except NodestateError:
-        return None
-    now = progress(view)
-    for name, text in now.items():
-        if said.get(name) != text:
-            say(session, f"Waiting for {name}: {text}")
-    return now
+    said: dict[str, str] = {}
+    query = Query(index=max(index - 1, 0), stale=True)
+    while True:
+        try:
+            found = await client.drain_view(node_id, query=query)
+        except NodestateError:
+            return
+        if not found.value.draining:
+            return
+        now = progress(found.value)
+        for name, text in now.items():
+            if said.get(name) != text:
+                say(session, f"In {name}: {text}")
+        said |= now
+        query = Query(index=found.index, stale=True)
 
 
 def _change(before: Allocation | None, after: Allocation) -> str:

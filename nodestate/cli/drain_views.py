@@ -43,7 +43,9 @@ def _how(spec: DrainSpec, view: DrainView) -> str:
 
 
 def _table(groups: tuple[GroupDrain, ...]) -> str:
-    rows = [["Job ID", "Task Group", "Type", "Moving", "Moves Now", "Waits", "For"]]
+    rows = [
+        ["Job ID", "Task Group", "Type", "Moving", "Moves Now", "Waits", "Waits For"]
+    ]
     rows += [
         [
             _job(group),
@@ -76,14 +78,15 @@ def _outlook(view: DrainView) -> str:
 
 def reason(group: GroupDrain) -> str:
     """Return what those that wait wait for; empty if none does."""
-    healthy = f"{group.settled} of {group.wanted} have been judged"
+    at_once = f"{group.max_parallel} moves" if group.max_parallel == 1 else ""
+    at_once = at_once or f"{group.max_parallel} move"
     texts = {
-        "max_parallel": f"at most {group.max_parallel} of the group at once "
-        "(migrate.max_parallel)",
-        "health": f"the health of others of the group: {healthy}",
+        "max_parallel": f"the others: at most {at_once} at once (migrate.max_parallel)",
+        "health": "the health of replacements: "
+        f"{group.settled} of {group.wanted} have been judged",
         "room": "room on other nodes for those that were told to move",
         "finish": "their own end: they are a batch job's",
-        "last": "all others: system jobs are stopped last",
+        "last": "all other jobs: system jobs are stopped last",
         "deadline": "the deadline: the group lets none move before",
         "ignored": "nothing: system jobs are left alone",
     }
@@ -91,21 +94,24 @@ def reason(group: GroupDrain) -> str:
 
 
 def progress(view: DrainView) -> dict[str, str]:
-    """Return a line for each group that is not done, by what it is called."""
+    """Return a line for each group that is not done, by what it is called.
+
+    Groups with allocations that are to be told to move are left out: they will be, in a
+    moment, and the line after that is the one to read.
+    """
     lines = {}
     for group in view.groups or ():
-        parts = []
-        if group.moving:
-            parts.append(f"{len(group.moving)} moving")
-        if group.next:
-            parts.append(f"{len(group.next)} next")
-        if group.waiting and group.waits_for != "ignored":
-            verb = "waits" if len(group.waiting) == 1 else "wait"
-            parts.append(f"{len(group.waiting)} {verb} for {reason(group)}")
-        if parts:
-            name = f'job "{_job(group)}", group "{group.task_group}"'
-            lines[name] = ", ".join(parts)
+        text = _progress_text(group)
+        if text and not group.next:
+            lines[f'job "{_job(group)}", group "{group.task_group}"'] = text
     return lines
+
+
+def _progress_text(group: GroupDrain) -> str:
+    if group.waiting and group.waits_for != "ignored":
+        verb = "waits" if len(group.waiting) == 1 else "wait"
+        return f"{len(group.waiting)} {verb} for {reason(group)}"
+    return f"the last {len(group.moving)} moving" if group.moving else ""
 
 
 def _job(group: GroupDrain) -> str:

@@ -97,8 +97,8 @@ def _plan_lines(
         "To submit the job with version verification run:\n\n"
         f"nodestate job run -check-index {plan.job_modify_index} {path}\n\n"
         "When running the job with the check-index flag, the job will only be run if "
-        "the\njob modify index given matches the server-side version. If the index has "
-        "\nchanged, another user has modified the job and the plan's results are\n"
+        "the\njob modify index given matches the server-side version. If the index has\n"
+        "changed, another user has modified the job and the plan's results are\n"
         "potentially invalid."
     )
 

@@ -160,44 +160,48 @@ async def test_what_is_waited_for_is_said_whenever_it_changes(served, run):
             drain_view(
                 group_drain(Moving=["a1"], Waiting=["a2", "a3"]),
                 {**system, "Waiting": ["a4"], "WaitsFor": "last"},
-            )
+            ),
+            index=50,
         ),
         Answer(
             drain_view(
                 group_drain(Moving=["a2"], Waiting=["a3"], WaitsFor="health"),
                 {**system, "Waiting": ["a4"], "WaitsFor": "last"},
-            )
+            ),
+            index=53,
         ),
-        Answer(drain_view({**system, "Moving": ["a4"]})),
+        Answer(
+            drain_view(
+                group_drain(Next=["a3"]),
+                {**system, "Waiting": ["a4"], "WaitsFor": "last"},
+            ),
+            index=54,
+        ),
+        Answer(drain_view({**system, "Moving": ["a4"]}), index=55),
+        Answer(drain_view({**system, "Moving": ["a4"]}, Draining=False), index=56),
     )
-    served.on(
-        ALLOCATIONS,
-        Answer([allocation(), allocation(ID="a2")], index=3),
-        Answer([allocation()], index=4),
-        Answer([], index=5),
-    )
+    served.on(ALLOCATIONS, Answer([]))
 
     ran = await run("node", "drain", "-enable", NODE_ID)
 
     lines = [line.removeprefix(f"{AT}: ") for line in ran.out.splitlines()]
-    assert [line for line in lines if line.startswith("Waiting")] == [
-        'Waiting for job "web", group "cache": 1 moving, 2 wait for at most 2 of the '
-        "group at once (migrate.max_parallel)",
-        'Waiting for job "logs", group "log": 1 waits for all others: system jobs are '
+    assert [line for line in lines if line.startswith("In ")] == [
+        'In job "web", group "cache": 2 wait for the others: at most 2 move at once '
+        "(migrate.max_parallel)",
+        'In job "logs", group "log": 1 waits for all other jobs: system jobs are '
         "stopped last",
-        'Waiting for job "web", group "cache": 1 moving, 1 waits for the health of '
-        "others of the group: 3 of 4 have been judged",
-        'Waiting for job "logs", group "log": 1 moving',
+        'In job "web", group "cache": 1 waits for the health of replacements: 3 of 4 '
+        "have been judged",
+        'In job "logs", group "log": the last 1 moving',
+    ]
+    assert served.queries(DRAIN)[1:] == [
+        {"index": index, "stale": "true"} for index in ("49", "50", "53", "54", "55")
     ]
 
 
 async def test_a_server_that_has_no_view_of_drains_is_asked_once(served, run):
     served.on(DRAIN, Answer({"Index": 50}), Answer("Invalid method", 405))
-    served.on(
-        ALLOCATIONS,
-        Answer([allocation()], index=3),
-        Answer([allocation(ClientStatus="complete")], index=4),
-    )
+    served.on(ALLOCATIONS, Answer([]))
 
     ran = await run("node", "drain", "-enable", NODE_ID)
 

@@ -43,13 +43,13 @@ async def test_a_drain_is_shown_before_anything_is_done(served, run):
     assert ran.out.splitlines() == [
         f'Drain of node "{NODE_ID}": deadline after 1h0m0s, at 2023-11-14T23:13:20Z',
         "",
-        "Job ID     Task Group  Type     Moving  Moves Now  Waits  For",
+        "Job ID     Task Group  Type     Moving  Moves Now  Waits  Waits For",
         "web        cache       service  0       1          2      "
-        "at most 2 of the group at once (migrate.max_parallel)",
+        "the others: at most 2 move at once (migrate.max_parallel)",
         "etl@batch  cache       batch    0       0          1      "
         "their own end: they are a batch job's",
         "logs       cache       system   0       0          1      "
-        "all others: system jobs are stopped last",
+        "all other jobs: system jobs are stopped last",
         "",
         "4 allocations have to be gone before the drain is over.",
     ]
@@ -118,6 +118,13 @@ async def test_errors_are_told_by_what_was_being_done(served, run):
         "Error querying what a drain would do: "
         "Unexpected response code: 405 (Invalid method)\n",
     )
+
+
+@pytest.mark.parametrize(("count", "verb"), [(1, "moves"), (2, "move"), (0, "move")])
+def test_how_many_at_once_is_a_sentence(count, verb):
+    group = GroupDrain(waits_for="max_parallel", max_parallel=count)
+
+    assert f"at most {count} {verb} at once" in reason(group)
 
 
 @pytest.mark.parametrize("waits", [each for each in Waits if each])
