@@ -93,7 +93,7 @@ def _basics(session: Session, evaluation: Evaluation) -> list[tuple[str, str]]:
         ("Namespace", evaluation.namespace),
         ("Node ID", short_id(evaluation.node_id, verbose=verbose)),
         ("Priority", str(evaluation.priority)),
-        ("Placement Failures", _failures_text(evaluation)),
+        ("Placement Failures", failures_text(evaluation)),
     ]
     if verbose:
         rows += [
@@ -104,7 +104,8 @@ def _basics(session: Session, evaluation: Evaluation) -> list[tuple[str, str]]:
     return [(name, text) for name, text in rows if text or name != "Node ID"]
 
 
-def _failures_text(evaluation: Evaluation) -> str:
+def failures_text(evaluation: Evaluation) -> str:
+    """Say whether something had no place, once that is known."""
     if evaluation.is_blocked or not evaluation.is_terminal:
         return _IN_PROGRESS
     return yes_no(bool(evaluation.failed_tg_allocs))
@@ -152,7 +153,7 @@ def _table(session: Session, evaluations: Sequence[Evaluation]) -> str:
             each.namespace,
             short_id(each.node_id, verbose=verbose),
             each.status,
-            _failures_text(each),
+            failures_text(each),
         ]
         for each in sorted(evaluations, key=lambda one: (-one.create_index, one.id))
     ]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from nodestate.cli.alloc_tables import allocation_table, failure_lines
+from nodestate.cli.eval_status import failures_text
 from nodestate.cli.flags import Flags
 from nodestate.cli.job_lookup import find_job_id, job_table, status_text
 from nodestate.cli.session import (
@@ -119,7 +120,7 @@ def _evaluation_table(session: Session, evaluations: Sequence[Evaluation]) -> st
             str(each.priority),
             each.triggered_by,
             each.status,
-            yes_no(bool(each.failed_tg_allocs)),
+            failures_text(each),
         ]
         for each in _newest_first(evaluations)
     ]

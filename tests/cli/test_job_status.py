@@ -104,7 +104,7 @@ async def test_its_evaluations_are_shown_if_asked(served, run, word, id_):
         "Placement",
         "Failures",
     ]
-    assert lines[1].split()[3] == "blocked"
+    assert lines[1].split()[3:] == ["blocked", "N/A", "-", "In", "Progress"]
     assert lines[2].split() == [id_, "50", "job-register", "complete", "false"]
 
 
