@@ -1,5 +1,7 @@
 """`job run` and `job eval`: have a job scheduled, and follow what comes of it."""
 
+from http import HTTPStatus
+
 from nodestate.answers import JobWritten
 from nodestate.cli.eval_monitor import declare_monitor, follow
 from nodestate.cli.flags import Flags
@@ -67,6 +69,10 @@ async def _register(
     except ResponseError as error:
         if _ENFORCING in error.text:
             raise CommandError(f"{error.text.strip()}\nJob not updated") from error
+        if error.status == HTTPStatus.BAD_REQUEST:
+            # A list of faults, one a line, reads badly inside of brackets.
+            text = f"Error submitting job: {error.text.strip()}"
+            raise CommandError(text) from error
         raise
 
 

@@ -109,12 +109,18 @@ async def test_there_may_be_nothing_to_follow(served, run, path):
 
 
 async def test_errors_are_told_by_what_was_being_done(served, run, path):
-    served.on("/v1/jobs", Answer("1 error occurred:\n\t* Missing tasks", 400))
+    served.on("/v1/jobs", Answer("No cluster leader", 503))
+    failed = await run("job", "run", path)
+    served.on("/v1/jobs", Answer("1 error occurred:\n\t* Missing tasks\n\n", 400))
+    faulty = await run("job", "run", path)
 
-    ran = await run("job", "run", path)
-
-    assert ran.code == 1
-    assert ran.err.startswith("Error submitting job: Unexpected response code: 400 (1 ")
+    assert (failed.code, faulty.code) == (1, 1)
+    assert failed.err == (
+        "Error submitting job: Unexpected response code: 503 (No cluster leader)\n"
+    )
+    assert faulty.err == (
+        "Error submitting job: 1 error occurred:\n\t* Missing tasks\n"
+    )
 
 
 async def test_an_unknown_outcome_has_an_exit_code_of_its_own(served, run, path):
