@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from nodestate.api import bodies, idempotency, parameters, problems
 from nodestate.api.cache import ListCache, NodeCache
 from nodestate.api.connections import Connection
+from nodestate.api.kept import RecordCache
 from nodestate.api.parameters import NO_QUERY, Query, ReadOptions
 from nodestate.api.problems import MISSING_NODE_ID, NO_LEADER, refused, too_many
 from nodestate.api.replies import JSON_TYPE, TEXT_TYPE, Body, Reply
@@ -19,6 +20,7 @@ from nodestate.clock import Clock, IdSource
 from nodestate.config import ServerConfig
 from nodestate.errors import NoLeaderError, RequestError
 from nodestate.model.command import Command
+from nodestate.model.job import JobKey
 from nodestate.model.node import NodeKey
 from nodestate.model.node_id import node_key
 from nodestate.model.outcome import Accepted, Refused
@@ -85,9 +87,13 @@ class Services:
         self.bare_read = parameters.bare_read(dependencies.config)
         self.nodes = NodeCache()
         self.lists = ListCache(dependencies.clock)
+        self.jobs: RecordCache[JobKey] = RecordCache()
+        self.job_stubs: RecordCache[JobKey] = RecordCache()
+        self.job_stubs_of_all: RecordCache[JobKey] = RecordCache()
         self.waiting_count = 0
         self.writing_count = 0
         self.snapshot_count = 0
+        self.dry_run_count = 0
         self.restore_count = 0
         self.is_stopping = False
 

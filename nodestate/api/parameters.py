@@ -100,6 +100,18 @@ def read_field_flag(query: Query, name: str) -> bool:
     return value
 
 
+def read_word_flag(query: Query, name: str) -> bool:
+    """Return whether a flag of jobs is on; here, too, empty means no."""
+    text = query.get(name, "")
+    value = parse_boolean(text) if text else False
+    if value is None:
+        raise RequestError(
+            f'Failed to parse value of "{name}" ({text[:64]}) as a bool: '
+            "expected true or false"
+        )
+    return value
+
+
 def parse_read_options(query: Query, config: ServerConfig) -> ReadOptions:
     """Return how to answer; `wait` is judged before `index`, then the flags."""
     wait_s = _parse_wait(query.get("wait", ""), config)

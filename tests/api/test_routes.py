@@ -6,6 +6,9 @@ from nodestate.api.calls import Call
 from nodestate.api.replies import Reply
 from nodestate.api.routes import (
     MANAGEMENT,
+    NAMESPACE_LIST_JOBS,
+    NAMESPACE_READ_JOB,
+    NAMESPACE_SUBMIT_JOB,
     NODE_READ,
     NODE_SECRET,
     NODE_WRITE,
@@ -141,9 +144,17 @@ def test_every_route_has_a_name_of_its_own_and_is_found():
 def test_every_route_says_who_may_use_it():
     for route in ROUTES:
         assert route.is_write is (route.methods is not READS)
-        writing = {NODE_WRITE, NODE_SECRET, MANAGEMENT}
-        reading = {NODE_READ, OPEN, MANAGEMENT, OPERATOR_SNAPSHOT_SAVE}
-        assert route.permission in (writing if route.is_write else reading)
+        writing = {NODE_WRITE, NODE_SECRET, MANAGEMENT, NAMESPACE_SUBMIT_JOB}
+        reading = {
+            NODE_READ,
+            NAMESPACE_LIST_JOBS,
+            NAMESPACE_READ_JOB,
+            OPEN,
+            MANAGEMENT,
+            OPERATOR_SNAPSHOT_SAVE,
+        }
+        is_write = route.is_write and route.name not in {"jobs.parse", "job.validate"}
+        assert route.permission in (writing if is_write else reading)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
