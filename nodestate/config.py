@@ -45,6 +45,7 @@ CONSISTENT_READS: Final = "consistent"
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 _NAME_RULE: Final = "1 to 63 letters, digits, '.', '_' or '-', a letter or digit first"
 _MIB: Final = 1 << 20
+_TEN_YEARS_S: Final = 3650 * 86_400
 # A variable of the environment that is no setting is only called a misspelt one if it
 # looks much like one: container platforms put names such as NODESTATE_PORT there.
 _MISSPELT: Final = 0.8
@@ -227,6 +228,45 @@ class ServerConfig(TlsSettings, frozen=True, kw_only=True, forbid_unknown_fields
         float,
         _number("TTL that a new leader starts every node with", ge=0.1, le=86_400),
     ] = 300.0
+    # what is over
+    gc_interval_s: Annotated[
+        float,
+        _number(
+            "how often what is over and old enough is looked for", ge=0.1, le=86_400
+        ),
+    ] = 300.0
+    gc_evaluations_after_s: Annotated[
+        float,
+        _number(
+            "evaluations that are over, and allocations, go after so long",
+            ge=0,
+            le=_TEN_YEARS_S,
+        ),
+    ] = 3600.0
+    gc_batch_evaluations_after_s: Annotated[
+        float,
+        _number(
+            "those of batch jobs that are still there after so long",
+            ge=0,
+            le=_TEN_YEARS_S,
+        ),
+    ] = 86_400.0
+    gc_jobs_after_s: Annotated[
+        float,
+        _number(
+            "jobs that are over go after so long, with all there is of them",
+            ge=0,
+            le=_TEN_YEARS_S,
+        ),
+    ] = 14_400.0
+    gc_nodes_after_s: Annotated[
+        float,
+        _number(
+            "nodes that are down, with nothing live on them, go after so long",
+            ge=0,
+            le=_TEN_YEARS_S,
+        ),
+    ] = 86_400.0
     # logs
     log_level: Annotated[
         str,

@@ -9,12 +9,14 @@ from structlog.typing import FilteringBoundLogger
 from nodestate.clock import Clock, IdSource
 from nodestate.config import ServerConfig
 from nodestate.leader.drainer import Drainer
+from nodestate.leader.garbage import GarbageCollector
 from nodestate.leader.heartbeats import HeartbeatMetrics, Heartbeats
 from nodestate.leader.scheduler import WORKERS, Scheduler, SchedulerMetrics
 from nodestate.leader.terms import LeaderTerm
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
 from nodestate.model.question import (
     Answer,
+    CollectNow,
     Heartbeat,
     NotAnswered,
     Question,
@@ -76,6 +78,16 @@ class LeaderServices:
         self._drains_completed = metrics.counter(
             "nodestate_leader_drains_completed_total", "Drains that were ended."
         )
+        self._collector: GarbageCollector | None = None
+        self._garbage_passes = metrics.counter(
+            "nodestate_leader_garbage_passes_total",
+            "Times that what is over and old enough was looked for.",
+        )
+        self._collected = metrics.counter(
+            "nodestate_leader_garbage_collected_total",
+            "Records that were over and have been removed, by what they are.",
+            "kind",
+        )
         self._scheduler: Scheduler | None = None
         self._scheduler_metrics = SchedulerMetrics(
             evaluations=metrics.counter(
@@ -126,14 +138,16 @@ class LeaderServices:
             asked = _QUESTION.decode(question)
         except msgspec.DecodeError as error:
             return NotAnswered(f"no such question: {error}", may_apply=False)
-        heartbeats = self._heartbeats
-        if heartbeats is None or not self._is_term_on():
+        heartbeats, collector = self._heartbeats, self._collector
+        if heartbeats is None or collector is None or not self._is_term_on():
             return NotAnswered(NOT_LEADER, may_apply=False)
         match asked:
             case Heartbeat():
                 return await heartbeats.heartbeat(asked)
             case StartTimers():
                 return heartbeats.start_timers(asked)
+            case CollectNow():
+                return await collector.collect_now(asked)
 
     async def _serve(self, number: int) -> None:
         """Run the services until the term is over; then none of their tasks is left."""
@@ -149,6 +163,9 @@ class LeaderServices:
         )
         heartbeats = self._heartbeats = Heartbeats(term, self._heartbeat_metrics)
         scheduler = self._scheduler = Scheduler(term, self._scheduler_metrics)
+        collector = self._collector = GarbageCollector(
+            term, self._garbage_passes, self._collected
+        )
         drainer = Drainer(term, self._drain_marks, self._drains_completed)
         term.logger.info("leader services started", timers=heartbeats.timer_count())
         try:
@@ -157,6 +174,7 @@ class LeaderServices:
                     group.create_task(heartbeats.watch_timers(), name="timers"),
                     group.create_task(heartbeats.propose_missed(), name="missed"),
                     group.create_task(drainer.run(), name="drainer"),
+                    group.create_task(collector.run(), name="garbage"),
                     group.create_task(scheduler.follow(), name="evaluations"),
                     *(
                         group.create_task(scheduler.work(), name=f"scheduler-{number}")
@@ -167,7 +185,7 @@ class LeaderServices:
                 for task in tasks:
                     task.cancel()
         finally:
-            self._term = self._heartbeats = self._scheduler = None
+            self._term = self._heartbeats = self._scheduler = self._collector = None
         term.logger.info("leader services stopped")
 
     async def _wait_until_over(self) -> None:

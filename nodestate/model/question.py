@@ -1,4 +1,4 @@
-"""What any server may ask the leader about heartbeats, and what it is told.
+"""What any server may ask the leader, and what it is told.
 
 These never enter the log. They travel between servers as MessagePack.
 """
@@ -26,7 +26,13 @@ class StartTimers(msgspec.Struct, frozen=True, gc=False, tag="start_timers"):
     keys: tuple[NodeKey, ...]
 
 
-Question = Heartbeat | StartTimers
+class CollectNow(msgspec.Struct, frozen=True, gc=False, tag="collect_now"):
+    """Remove now what is over, however old it is, for whoever asked."""
+
+    asked_by: str
+
+
+Question = Heartbeat | StartTimers | CollectNow
 
 
 class HeartbeatAnswer(msgspec.Struct, frozen=True, gc=False, tag="heartbeat"):
@@ -42,6 +48,12 @@ class TimersAnswer(msgspec.Struct, frozen=True, gc=False, tag="timers"):
     ttls_ns: tuple[int, ...]
 
 
+class CollectedAnswer(msgspec.Struct, frozen=True, gc=False, tag="collected"):
+    """What is over is removed: all of it, or some so far if there is much of it."""
+
+    is_whole: bool
+
+
 class NotAnswered(msgspec.Struct, frozen=True, gc=False, tag="not_answered"):
     """The leader could not say: `may_apply` tells whether something may still happen."""
 
@@ -49,4 +61,4 @@ class NotAnswered(msgspec.Struct, frozen=True, gc=False, tag="not_answered"):
     may_apply: bool
 
 
-Answer = HeartbeatAnswer | TimersAnswer | NotAnswered
+Answer = HeartbeatAnswer | TimersAnswer | CollectedAnswer | NotAnswered

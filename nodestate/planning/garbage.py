@@ -32,11 +32,15 @@ class Ages(NamedTuple):
     """How old what is over must be to go, in ns."""
 
     evaluations_ns: int = _HOUR_NS
+    batch_evaluations_ns: int = 24 * _HOUR_NS
     jobs_ns: int = 4 * _HOUR_NS
     nodes_ns: int = 24 * _HOUR_NS
 
 
 DEFAULT_AGES: Final = Ages()
+_ALWAYS_NS: Final = -(1 << 63)
+ANY_AGE: Final = Ages(_ALWAYS_NS, _ALWAYS_NS, _ALWAYS_NS, _ALWAYS_NS)
+"""Whatever is over goes, even if the clock of whoever ended it is ahead."""
 
 
 def plan_garbage(
@@ -58,14 +62,6 @@ def plan_garbage(
     yield from survey.take_evaluations()
     yield from survey.take_nodes()
     return survey.command()
-
-
-def _in_steps(items: Iterable[T]) -> Iterator[T | None]:
-    """Yield the items, and `None` where others may have their turn."""
-    for count, item in enumerate(list(items)):
-        if count % STEP_RECORDS == 0:
-            yield None
-        yield item
 
 
 class _Survey:
@@ -95,16 +91,32 @@ class _Survey:
             nodes=tuple(self._nodes),
         )
 
+    def _in_steps(self, items: Iterable[T]) -> Iterator[T | None]:
+        """Yield items while there is room, and `None` where others may have their turn."""
+        for count, item in enumerate(list(items)):
+            if not self._room:
+                return
+            if count % STEP_RECORDS == 0:
+                yield None
+            yield item
+
+    def _age_of(self, evaluation: Evaluation) -> int:
+        """Return how old an evaluation must be; what is left of a job goes with others."""
+        is_batch = evaluation.type is JobType.BATCH
+        if is_batch and evaluation.job_key not in self._jobs:
+            return self._ages.batch_evaluations_ns
+        return self._ages.evaluations_ns
+
     def _is_old(self, since_ns: int, age_ns: int) -> bool:
         return self._now_ns - since_ns >= age_ns
 
     def take_jobs(self) -> Iterator[None]:
-        for key in _in_steps(sorted(self._state.jobs)):
+        for key in self._in_steps(sorted(self._state.jobs)):
             if key is None:
                 yield
                 continue
             job = self._state.job(key)
-            if job is None or not self._room or not is_job_over(self._state, job):
+            if job is None or not is_job_over(self._state, job):
                 continue
             if self._is_old(self._over_since_ns(job), self._ages.jobs_ns):
                 self._jobs[key] = SeenJob(key, job.modify_index)
@@ -123,12 +135,12 @@ class _Survey:
 
     def take_allocations(self) -> Iterator[None]:
         removed_jobs = frozenset(self._jobs)
-        for id_ in _in_steps(self._state.allocations):
+        for id_ in self._in_steps(self._state.allocations):
             if id_ is None:
                 yield
                 continue
             allocation = self._state.allocations.get(id_)
-            if allocation is None or not self._room:
+            if allocation is None:
                 continue
             is_old = self._is_old(allocation.modify_time, self._ages.evaluations_ns)
             if is_old and is_allocation_spent(self._state, id_, removed_jobs):
@@ -138,14 +150,14 @@ class _Survey:
     def take_evaluations(self) -> Iterator[None]:
         newest: dict[JobKey, str] = {}
         removed = frozenset(self._allocation_ids)
-        for id_ in _in_steps(self._state.evaluations):
+        for id_ in self._in_steps(self._state.evaluations):
             if id_ is None:
                 yield
                 continue
             evaluation = self._state.evaluations.get(id_)
-            if evaluation is None or not self._room:
+            if evaluation is None:
                 continue
-            if not self._is_old(evaluation.modify_time, self._ages.evaluations_ns):
+            if not self._is_old(evaluation.modify_time, self._age_of(evaluation)):
                 continue
             if not is_evaluation_spent(self._state, id_, removed):
                 continue
@@ -157,23 +169,20 @@ class _Survey:
         self, evaluation: Evaluation, newest: dict[JobKey, str]
     ) -> bool:
         key = evaluation.job_key
-        job = None if key in self._jobs else self._state.job(key)
-        if job is None:
+        if key in self._jobs or self._state.job(key) is None:
             return False
-        if job.type is JobType.BATCH:
-            return True
         if key not in newest:
             found = self._newest_evaluation(key)
             newest[key] = "" if found is None else found.id
         return newest[key] == evaluation.id
 
     def take_nodes(self) -> Iterator[None]:
-        for key in _in_steps(self._state.node_keys):
+        for key in self._in_steps(self._state.node_keys):
             if key is None:
                 yield
                 continue
             node = self._state.node(key)
-            if node is None or not self._room:
+            if node is None:
                 continue
             since_ns = node.status_updated_at * NANOSECONDS
             seen = SeenNode(key, node.modify_index)

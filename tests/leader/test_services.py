@@ -15,7 +15,7 @@ from tests.planning.works import job
 EXPECTED = "nodestate_leader_heartbeats_expected"
 
 
-SERVICES = {"timers", "missed", "drainer", "evaluations", "scheduler"}
+SERVICES = {"timers", "missed", "drainer", "garbage", "evaluations", "scheduler"}
 
 
 def service_tasks() -> set[str]:

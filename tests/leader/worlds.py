@@ -22,6 +22,7 @@ from nodestate.model.question import (
     Answer,
     Heartbeat,
     HeartbeatAnswer,
+    Question,
     StartTimers,
     TimersAnswer,
 )
@@ -148,7 +149,7 @@ def heartbeat_of(
 _ANSWER: msgspec.msgpack.Decoder[Answer] = msgpack_decoder(Answer)  # type: ignore[arg-type]
 
 
-async def ask(services: LeaderServices, question: Heartbeat | StartTimers) -> Answer:
+async def ask(services: LeaderServices, question: Question) -> Answer:
     """Ask as another server would, in bytes."""
     return _ANSWER.decode(await services.answer(MSGPACK.encode(question)))
 

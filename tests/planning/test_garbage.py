@@ -7,7 +7,7 @@ import pytest
 from nodestate.model.command import CollectGarbage
 from nodestate.model.job import JobType
 from nodestate.model.node import NodeStatus
-from nodestate.planning.garbage import Ages, plan_garbage
+from nodestate.planning.garbage import ANY_AGE, Ages, plan_garbage
 from tests.fsm.entries import N2, START_NS, status
 from tests.fsm.work import (
     WEB,
@@ -146,3 +146,43 @@ def test_what_is_collected_is_not_collected_again(log):
     collected(log, 5 * HOUR_NS)
 
     assert planned(log, 5 * HOUR_NS) is None
+
+
+def test_what_looked_at_a_batch_job_goes_after_a_day_but_its_work_stays():
+    """Else each node that comes or goes leaves an evaluation, for as long as it runs."""
+    log = WorkLog(register_job(job(type=JobType.BATCH)))
+    log.place(placement("a-1"))
+    log.accept(evaluate_job())
+    log.end()
+    log.accept(evaluate_job())
+    log.end()
+    assert planned(log, 24 * HOUR_NS - MINUTE_NS) is None
+
+    command = collected(log, 24 * HOUR_NS + MINUTE_NS)
+
+    assert len(command.evaluation_ids) == 1
+    assert len(log.state.evaluations) == 2
+    assert sorted(log.state.allocations) == ["a-1"]
+
+
+def test_whoever_does_not_look_at_ages_takes_even_what_is_to_end_later(log):
+    over(log)
+
+    assert planned(log, -HOUR_NS) is None
+    command = planned(log, -HOUR_NS, ages=ANY_AGE)
+
+    assert command is not None
+    assert [seen.key for seen in command.jobs] == [WEB]
+
+
+def test_a_full_batch_is_not_looked_for_any_further(log, monkeypatch):
+    over(log)
+    looked: list[str] = []
+    monkeypatch.setattr(
+        "nodestate.planning.garbage.is_allocation_spent",
+        lambda *args: looked.append(args[1]),
+    )
+
+    planned(log, 5 * HOUR_NS, count_max=1)
+
+    assert looked == []
