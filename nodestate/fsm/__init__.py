@@ -12,7 +12,7 @@ which a map happens to be walked.
 What holds after every entry: a table's index is that of the last entry that changed it,
 and no record's `modify_index` is above it; a refused command has changed nothing; a node
 that drains is closed to placements; a node and the digest of its secret come and go
-together; the same entries give the same bytes (`snapshot.encode_state`) on every server,
+together, and so do a token and its secret; the same entries give the same bytes (`snapshot.encode_state`) on every server,
 and a state read back from its bytes is the state that was written.
 
 A saved state is restored by entries, too (`restores`): then no table's records need have

@@ -8,8 +8,24 @@ namespace.
 from collections.abc import Callable, Mapping
 from typing import Any, Final, get_args
 
-from nodestate.fsm.state import ALLOCATIONS, EVALUATIONS, JOBS, NODES
+from nodestate.fsm.state import (
+    ACL_BOOTSTRAP,
+    ACL_POLICIES,
+    ACL_ROLES,
+    ACL_TOKENS,
+    ALLOCATIONS,
+    EVALUATIONS,
+    JOBS,
+    NODES,
+)
 from nodestate.model.event import (
+    ACLBootstrapped,
+    ACLPolicyDeleted,
+    ACLPolicyUpserted,
+    ACLRoleDeleted,
+    ACLRoleUpserted,
+    ACLTokenDeleted,
+    ACLTokenUpserted,
     AllocationMarked,
     AllocationPlaced,
     AllocationRemoved,
@@ -121,6 +137,26 @@ def _summary_keys(event: JobSummaryUpdated) -> tuple[WatchKey, ...]:
     return (JOBS,), job_key(JobKey((event.summary.namespace, event.summary.job_id)))
 
 
+def _policy_keys(event: ACLPolicyUpserted) -> tuple[WatchKey, ...]:
+    return (ACL_POLICIES,), (ACL_POLICIES, event.policy.name)
+
+
+def _deleted_policy_keys(event: ACLPolicyDeleted) -> tuple[WatchKey, ...]:
+    return (ACL_POLICIES,), (ACL_POLICIES, event.name)
+
+
+def _token_keys(event: ACLTokenUpserted | ACLTokenDeleted) -> tuple[WatchKey, ...]:
+    return (ACL_TOKENS,), (ACL_TOKENS, event.token.accessor_id)
+
+
+def _role_keys(event: ACLRoleUpserted | ACLRoleDeleted) -> tuple[WatchKey, ...]:
+    return (ACL_ROLES,), (ACL_ROLES, event.role.id)
+
+
+def _bootstrap_keys(_: ACLBootstrapped) -> tuple[WatchKey, ...]:
+    return ((ACL_BOOTSTRAP,),)
+
+
 def _no_keys(_: StateRestored) -> tuple[WatchKey, ...]:
     return ()
 
@@ -132,4 +168,11 @@ _KEYS: Final[Mapping[type, Callable[[Any], tuple[WatchKey, ...]]]] = {
     **dict.fromkeys(JOB_EVENTS, _job_keys),
     JobSummaryUpdated: _summary_keys,
     StateRestored: _no_keys,
+    ACLPolicyUpserted: _policy_keys,
+    ACLPolicyDeleted: _deleted_policy_keys,
+    ACLTokenUpserted: _token_keys,
+    ACLTokenDeleted: _token_keys,
+    ACLBootstrapped: _bootstrap_keys,
+    ACLRoleUpserted: _role_keys,
+    ACLRoleDeleted: _role_keys,
 }

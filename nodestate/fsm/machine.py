@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple, get_args
 from msgspec.structs import replace
 
 from nodestate.fsm import (
+    acl,
     allocations,
     drains,
     evaluations,
@@ -25,13 +26,18 @@ from nodestate.model.command import (
     AddRestorePiece,
     ApplyPlan,
     BeginRestore,
+    BootstrapACL,
     CollectGarbage,
     Command,
     CompleteDrains,
+    DeletePolicies,
+    DeleteRoles,
+    DeleteTokens,
     DeregisterJob,
     EmitNodeEvents,
     EvaluateJob,
     EvaluateNode,
+    ExpireTokens,
     FinishRestore,
     MarkAllocations,
     MissHeartbeats,
@@ -44,8 +50,18 @@ from nodestate.model.command import (
     SetEligibility,
     UpdateEvaluations,
     UpdateNodeStatus,
+    UpsertPolicies,
+    UpsertRoles,
+    UpsertTokens,
 )
 from nodestate.model.event import (
+    ACLBootstrapped,
+    ACLPolicyDeleted,
+    ACLPolicyUpserted,
+    ACLRoleDeleted,
+    ACLRoleUpserted,
+    ACLTokenDeleted,
+    ACLTokenUpserted,
     AllocationMarked,
     AllocationPlaced,
     AllocationRemoved,
@@ -143,6 +159,15 @@ def _apply_to_job(
     if isinstance(applied.outcome, Refused):
         return applied
     return _with_job_index(state, applied, command)
+
+
+def _apply_with_ids(
+    state: State, index: int, command: UpsertTokens | BootstrapACL | UpsertRoles
+) -> Applied:
+    applied = _apply_decided(state, index, command)
+    if isinstance(applied.outcome, Refused):
+        return applied
+    return _with(applied, written_ids=acl.written_ids(applied.events))
 
 
 def _follow(state: State, decided: Iterable[Event], index: int) -> "_Followed":
@@ -317,6 +342,9 @@ _APPLY: Final[Mapping[type, _Apply]] = {
     AddRestorePiece: _apply_restoring,
     FinishRestore: _apply_restoring,
     AbandonRestore: _apply_restoring,
+    UpsertTokens: _apply_with_ids,
+    BootstrapACL: _apply_with_ids,
+    UpsertRoles: _apply_with_ids,
 }
 """Commands with ways of their own; all others are decided and followed."""
 
@@ -335,6 +363,14 @@ _DECIDE: Final[Mapping[type, _Decide]] = {
     MarkAllocations: allocations.decide_mark_allocations,
     UpdateEvaluations: evaluations.decide_update_evaluations,
     CollectGarbage: garbage.decide_collect_garbage,
+    UpsertPolicies: acl.decide_upsert_policies,
+    DeletePolicies: acl.decide_delete_policies,
+    UpsertTokens: acl.decide_upsert_tokens,
+    DeleteTokens: acl.decide_delete_tokens,
+    BootstrapACL: acl.decide_bootstrap,
+    UpsertRoles: acl.decide_upsert_roles,
+    DeleteRoles: acl.decide_delete_roles,
+    ExpireTokens: acl.decide_expire_tokens,
 }
 
 _EVOLVE: Final[Mapping[type, _Evolve]] = {
@@ -362,4 +398,11 @@ _EVOLVE: Final[Mapping[type, _Evolve]] = {
     JobStatusUpdated: jobs.evolve_job_status,
     JobPurged: jobs.evolve_job_purged,
     JobSummaryUpdated: jobs.evolve_job_summary,
+    ACLPolicyUpserted: acl.evolve_policy_upserted,
+    ACLPolicyDeleted: acl.evolve_policy_deleted,
+    ACLTokenUpserted: acl.evolve_token_upserted,
+    ACLTokenDeleted: acl.evolve_token_deleted,
+    ACLBootstrapped: acl.evolve_bootstrapped,
+    ACLRoleUpserted: acl.evolve_role_upserted,
+    ACLRoleDeleted: acl.evolve_role_deleted,
 }

@@ -56,6 +56,13 @@ RESTORED: Final = (
     "evaluations",
     "evaluations_by_job",
     "blocked_ids",
+    "acl_policies",
+    "acl_tokens",
+    "acl_secrets",
+    "accessors_by_secret",
+    "acl_roles",
+    "acl_role_ids",
+    "acl_bootstrap",
 )
 """What of a state is swapped."""
 

@@ -8,12 +8,14 @@ import msgspec
 from nodestate.errors import SnapshotError
 from nodestate.fsm.canonical import canonical
 from nodestate.fsm.state import State
+from nodestate.model.acl import ACLBootstrap, ACLPolicy, ACLRole, ACLToken
 from nodestate.model.allocation import Allocation
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.job import Job, JobKey, JobSummary
 from nodestate.model.node import Node, NodeKey
 from nodestate.model.request import KeptKey, Remembered, Session
+from nodestate.secret import Secret
 
 FORMAT_VERSION: Final = 1
 
@@ -52,6 +54,11 @@ class _Image(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     idempotency_keys: list[_KeyRow] = []
     job_versions: list[Job] = []
     job_summaries: list[JobSummary] = []
+    acl_policies: list[ACLPolicy] = []
+    acl_tokens: list[ACLToken] = []
+    acl_secrets: list[tuple[str, Secret]] = []
+    acl_roles: list[ACLRole] = []
+    acl_bootstrap: list[tuple[str, ACLBootstrap]] = []
 
 
 _DECODER: Final = msgpack_decoder(_Image)
@@ -82,6 +89,11 @@ def encode_state(state: State) -> bytes:
             ],
             job_versions=[job for _, job in sorted(state.job_versions.items())],
             job_summaries=[item for _, item in sorted(state.job_summaries.items())],
+            acl_policies=[item for _, item in sorted(state.acl_policies.items())],
+            acl_tokens=[item for _, item in sorted(state.acl_tokens.items())],
+            acl_secrets=sorted(state.acl_secrets.items()),
+            acl_roles=[item for _, item in sorted(state.acl_roles.items())],
+            acl_bootstrap=sorted(state.acl_bootstrap.items()),
         )
     )
 
@@ -103,6 +115,7 @@ def decode_state(content: bytes) -> State:
         state.put_node(key, canonical(node))
     state.node_secrets.update(image.node_secrets)
     _put_work(state, image)
+    _put_acl(state, image)
     for row in image.sessions:
         state.sessions[row.server_id, row.boot_id] = Session(
             row.floor, row.last_index, dict(row.outcomes)
@@ -123,6 +136,18 @@ def _put_work(state: State, image: _Image) -> None:
         state.put_allocation(allocation)
     for evaluation in image.evaluations:
         state.put_evaluation(evaluation)
+
+
+def _put_acl(state: State, image: _Image) -> None:
+    for policy in image.acl_policies:
+        state.acl_policies[policy.name] = policy
+    for token in image.acl_tokens:
+        state.acl_tokens[token.accessor_id] = token
+    for accessor_id, secret in image.acl_secrets:
+        state.put_acl_secret(accessor_id, secret)
+    for role in image.acl_roles:
+        state.put_acl_role(role)
+    state.acl_bootstrap.update(image.acl_bootstrap)
 
 
 def digest(state: State) -> str:

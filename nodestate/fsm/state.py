@@ -9,6 +9,13 @@ from msgspec.structs import replace
 
 from nodestate.fsm.capacity import Claim, claim_of, takes_room
 from nodestate.fsm.indexes import GroupIndex
+from nodestate.model.acl import (
+    ACLBootstrap,
+    ACLPolicy,
+    ACLRole,
+    ACLToken,
+    secret_digest,
+)
 from nodestate.model.allocation import Allocation
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.job import (
@@ -22,12 +29,28 @@ from nodestate.model.job import (
 )
 from nodestate.model.node import Node, NodeKey
 from nodestate.model.request import KeptKey, KeyId, Session, SessionId
+from nodestate.secret import Secret
 
 NODES: Final = "nodes"
 ALLOCATIONS: Final = "allocations"
 EVALUATIONS: Final = "evaluations"
 JOBS: Final = "jobs"
-TABLES: Final = (NODES, ALLOCATIONS, EVALUATIONS, JOBS)
+ACL_POLICIES: Final = "acl_policies"
+ACL_TOKENS: Final = "acl_tokens"
+ACL_ROLES: Final = "acl_roles"
+ACL_BOOTSTRAP: Final = "acl_bootstrap"
+TABLES: Final = (
+    NODES,
+    ALLOCATIONS,
+    EVALUATIONS,
+    JOBS,
+    ACL_POLICIES,
+    ACL_TOKENS,
+    ACL_ROLES,
+    ACL_BOOTSTRAP,
+)
+BOOTSTRAP_KEY: Final = "global"
+"""Under what the only record of its table is."""
 
 
 class Work(NamedTuple):
@@ -71,6 +94,13 @@ class State:
     """
 
     __slots__ = (
+        "accessors_by_secret",
+        "acl_bootstrap",
+        "acl_policies",
+        "acl_role_ids",
+        "acl_roles",
+        "acl_secrets",
+        "acl_tokens",
         "allocations",
         "allocations_by_evaluation",
         "allocations_by_job",
@@ -120,6 +150,13 @@ class State:
         self.sessions: dict[SessionId, Session] = {}
         self.idempotency_keys: dict[KeyId, KeptKey] = {}  # the oldest first
         self.idempotency_order: deque[KeyId] = deque()
+        self.acl_policies: dict[str, ACLPolicy] = {}
+        self.acl_tokens: dict[str, ACLToken] = {}
+        self.acl_secrets: dict[str, Secret] = {}
+        self.accessors_by_secret: dict[bytes, str] = {}
+        self.acl_roles: dict[str, ACLRole] = {}
+        self.acl_role_ids: dict[str, str] = {}  # by name
+        self.acl_bootstrap: dict[str, ACLBootstrap] = {}
         self.indexes: dict[str, int] = dict.fromkeys(TABLES, 0)
         self.restore: Restore | None = None  # in no snapshot and no digest
 
@@ -154,6 +191,13 @@ class State:
         }
         copy.idempotency_keys = self.idempotency_keys.copy()
         copy.idempotency_order = self.idempotency_order.copy()
+        copy.acl_policies = self.acl_policies.copy()
+        copy.acl_tokens = self.acl_tokens.copy()
+        copy.acl_secrets = self.acl_secrets.copy()
+        copy.accessors_by_secret = self.accessors_by_secret.copy()
+        copy.acl_roles = self.acl_roles.copy()
+        copy.acl_role_ids = self.acl_role_ids.copy()
+        copy.acl_bootstrap = self.acl_bootstrap.copy()
         copy.indexes = self.indexes.copy()
         return copy
 
@@ -232,6 +276,16 @@ class State:
     def blocked_evaluations(self) -> list[Evaluation]:
         """Return the evaluations that wait for room, sorted by id."""
         return [self.evaluations[id_] for id_ in sorted(self.blocked_ids)]
+
+    def acl_token_of(self, secret: str) -> ACLToken | None:
+        """Return the token with this secret, a UUID in lower case; `None` if none has it."""
+        accessor_id = self.accessors_by_secret.get(secret_digest(secret))
+        return None if accessor_id is None else self.acl_tokens[accessor_id]
+
+    def acl_role_named(self, name: str) -> ACLRole | None:
+        """Return the role, `None` if there is none of that name."""
+        id_ = self.acl_role_ids.get(name)
+        return None if id_ is None else self.acl_roles[id_]
 
     def put_node(self, key: NodeKey, node: Node) -> None:
         """Write a record; for `evolve_*` alone."""
@@ -366,6 +420,30 @@ class State:
             del self.work_by_job[key]
         else:
             self.work_by_job[key] = now
+
+    def put_acl_secret(self, accessor_id: str, secret: Secret) -> None:
+        """Write a token's secret, and what it is found by; for `evolve_*` alone."""
+        self.acl_secrets[accessor_id] = secret
+        self.accessors_by_secret[secret_digest(secret.reveal())] = accessor_id
+
+    def remove_acl_token(self, accessor_id: str) -> None:
+        """Remove a record and its secret; for `evolve_*` alone."""
+        del self.acl_tokens[accessor_id]
+        secret = self.acl_secrets.pop(accessor_id, None)
+        if secret is not None:
+            del self.accessors_by_secret[secret_digest(secret.reveal())]
+
+    def put_acl_role(self, role: ACLRole) -> None:
+        """Write a record under its id and its name; for `evolve_*` alone."""
+        known = self.acl_roles.get(role.id)
+        if known is not None:
+            del self.acl_role_ids[known.name]
+        self.acl_roles[role.id] = role
+        self.acl_role_ids[role.name] = role.id
+
+    def remove_acl_role(self, id_: str) -> None:
+        """Remove a record; for `evolve_*` alone."""
+        del self.acl_role_ids[self.acl_roles.pop(id_).name]
 
     def put_idempotency_key(self, key_id: KeyId, kept: KeptKey) -> None:
         """Write a record behind all others; for `evolve_*` alone."""

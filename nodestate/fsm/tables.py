@@ -10,12 +10,24 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from nodestate.errors import SnapshotError
-from nodestate.fsm.state import ALLOCATIONS, EVALUATIONS, JOBS, NODES, State
+from nodestate.fsm.state import (
+    ACL_BOOTSTRAP,
+    ACL_POLICIES,
+    ACL_ROLES,
+    ACL_TOKENS,
+    ALLOCATIONS,
+    EVALUATIONS,
+    JOBS,
+    NODES,
+    State,
+)
+from nodestate.model.acl import ACLBootstrap, ACLPolicy, ACLRole, ACLToken
 from nodestate.model.allocation import Allocation
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.job import Job, JobKey, JobSummary, JobVersionKey, version_key
 from nodestate.model.node import Node, NodeKey
 from nodestate.model.request import KeptKey, KeyId, Remembered, Session, SessionId
+from nodestate.secret import Secret
 
 RUN_KEYS: Final = 1024
 """How many keys are sorted at once: a whole table may take longer than others can wait."""
@@ -139,6 +151,40 @@ def _put_idempotency_keys(state: State, items: list[Item]) -> None:
         state.put_idempotency_key(key_id, kept)
 
 
+def _put_acl_policies(state: State, items: list[Item]) -> None:
+    for name, policy in items:
+        _check_key(ACL_POLICIES, name, policy.name)
+        state.acl_policies[name] = policy
+
+
+def _put_acl_tokens(state: State, items: list[Item]) -> None:
+    for accessor_id, token in items:
+        _check_key(ACL_TOKENS, accessor_id, token.accessor_id)
+        state.acl_tokens[accessor_id] = token
+
+
+def _put_acl_secrets(state: State, items: list[Item]) -> None:
+    for accessor_id, secret in items:
+        if accessor_id not in state.acl_tokens:
+            raise SnapshotError(f"there is no token {accessor_id}, but its secret")
+        if state.acl_token_of(secret.reveal()) is not None:
+            raise SnapshotError(f"the secret of token {accessor_id} is another's, too")
+        state.put_acl_secret(accessor_id, secret)
+
+
+def _put_acl_roles(state: State, items: list[Item]) -> None:
+    for id_, role in items:
+        _check_key(ACL_ROLES, id_, role.id)
+        if role.name in state.acl_role_ids:
+            raise SnapshotError(f"role {role.name!r} is there twice")
+        state.put_acl_role(role)
+
+
+def _check_key(table: str, key: str, id_: str) -> None:
+    if key != id_:
+        raise SnapshotError(f"{key!r} in table {table} is not what it says")
+
+
 TABLES: Final = (
     Table(NODES, NodeKey, Node, _node_items,
           lambda state: len(state.nodes), _put_nodes),
@@ -168,4 +214,18 @@ TABLES: Final = (
           lambda state: _sorted_items(state.job_summaries),
           lambda state: len(state.job_summaries),
           lambda state, items: state.job_summaries.update(items)),
+    Table(ACL_POLICIES, str, ACLPolicy,
+          lambda state: _sorted_items(state.acl_policies),
+          lambda state: len(state.acl_policies),
+          _put_acl_policies),
+    Table(ACL_TOKENS, str, ACLToken, lambda state: _sorted_items(state.acl_tokens),
+          lambda state: len(state.acl_tokens), _put_acl_tokens),
+    Table("acl_secrets", str, Secret, lambda state: _sorted_items(state.acl_secrets),
+          lambda state: len(state.acl_secrets), _put_acl_secrets),
+    Table(ACL_ROLES, str, ACLRole, lambda state: _sorted_items(state.acl_roles),
+          lambda state: len(state.acl_roles), _put_acl_roles),
+    Table(ACL_BOOTSTRAP, str, ACLBootstrap,
+          lambda state: _sorted_items(state.acl_bootstrap),
+          lambda state: len(state.acl_bootstrap),
+          lambda state, items: state.acl_bootstrap.update(items)),
 )  # fmt: skip

@@ -6,11 +6,13 @@ old entries meant. A command carries every value that could differ between serve
 
 import msgspec
 
+from nodestate.model.acl import ACLPolicy, ACLRole, ACLToken
 from nodestate.model.allocation import DesiredTransition, ReportedAllocation
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.job import Job, JobKey
 from nodestate.model.node import DrainStrategy, Node, NodeEvent, NodeKey, NodeStatus
 from nodestate.model.plan import Plan
+from nodestate.secret import Secret
 
 ANONYMOUS = "anonymous"
 SERVER = "server"
@@ -268,6 +270,79 @@ class CollectGarbage(_Command, frozen=True, kw_only=True, tag="garbage.collect")
     nodes: tuple[SeenNode, ...] = ()
 
 
+class UpsertPolicies(_Command, frozen=True, kw_only=True, tag="acl.policy.upsert"):
+    """Write policies, whole and valid; hashes and indexes are set when it is applied."""
+
+    policies: tuple[ACLPolicy, ...]
+
+
+class DeletePolicies(_Command, frozen=True, kw_only=True, tag="acl.policy.delete"):
+    """Remove policies; whoever names one that is not there is as content."""
+
+    names: tuple[str, ...]
+
+
+class TokenWrite(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A token as it is to be, valid.
+
+    A new one comes with its secret, a UUID in lower case. Without, it is a change: of its
+    name, type, policies and roles, and the rest says what the stored one must be. Roles
+    are linked by id or, where that is empty, by name.
+    """
+
+    token: ACLToken
+    secret: Secret | None = None
+
+
+class UpsertTokens(_Command, frozen=True, kw_only=True, tag="acl.token.upsert"):
+    """Write tokens, all or none."""
+
+    tokens: tuple[TokenWrite, ...]
+
+
+class DeleteTokens(_Command, frozen=True, kw_only=True, tag="acl.token.delete"):
+    """Remove tokens, all or none."""
+
+    accessor_ids: tuple[str, ...]
+
+
+class BootstrapACL(_Command, frozen=True, kw_only=True, tag="acl.bootstrap"):
+    """Make the first management token; where there is one, only a reset makes another.
+
+    `reset_index` is what the operator has written into the leader's reset file, 0 where
+    there is none. `secret` is a UUID in lower case, as is `accessor_id`.
+    """
+
+    accessor_id: str
+    secret: Secret
+    reset_index: int = 0
+
+
+class RoleWrite(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A role as it is to be, valid; hashes and indexes are set when it is applied."""
+
+    role: ACLRole
+    is_new: bool = False
+
+
+class UpsertRoles(_Command, frozen=True, kw_only=True, tag="acl.role.upsert"):
+    """Write roles, all or none."""
+
+    roles: tuple[RoleWrite, ...]
+
+
+class DeleteRoles(_Command, frozen=True, kw_only=True, tag="acl.role.delete"):
+    """Remove roles, all or none; tokens that link to them keep their links."""
+
+    ids: tuple[str, ...]
+
+
+class ExpireTokens(_Command, frozen=True, kw_only=True, tag="acl.token.expire"):
+    """Remove tokens whose time is over at `at_ns`; others among them are passed over."""
+
+    accessor_ids: tuple[str, ...]
+
+
 Restoring = BeginRestore | AddRestorePiece | FinishRestore | AbandonRestore
 
 Command = (
@@ -292,4 +367,12 @@ Command = (
     | ApplyPlan
     | UpdateEvaluations
     | CollectGarbage
+    | UpsertPolicies
+    | DeletePolicies
+    | UpsertTokens
+    | DeleteTokens
+    | BootstrapACL
+    | UpsertRoles
+    | DeleteRoles
+    | ExpireTokens
 )

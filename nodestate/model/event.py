@@ -6,10 +6,12 @@ again. Node history, the event stream and the watchers are fed by the same event
 
 import msgspec
 
+from nodestate.model.acl import ACLBootstrap, ACLPolicy, ACLRole, ACLToken
 from nodestate.model.allocation import Allocation
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.job import Job, JobSummary
 from nodestate.model.node import Node, NodeKey
+from nodestate.secret import Secret
 
 
 class NodeRegistered(msgspec.Struct, frozen=True, gc=False, tag="node.registered"):
@@ -157,6 +159,52 @@ class EvaluationRemoved(
     evaluation: Evaluation
 
 
+class ACLPolicyUpserted(
+    msgspec.Struct, frozen=True, gc=False, tag="acl.policy_upserted"
+):
+    """A policy was written, for the first time or anew."""
+
+    policy: ACLPolicy
+
+
+class ACLPolicyDeleted(msgspec.Struct, frozen=True, gc=False, tag="acl.policy_deleted"):
+    """A policy was to be removed; `policy` is what it was, `None` if there was none."""
+
+    name: str
+    policy: ACLPolicy | None
+
+
+class ACLTokenUpserted(msgspec.Struct, frozen=True, gc=False, tag="acl.token_upserted"):
+    """A token was written; a new one with its secret."""
+
+    token: ACLToken
+    secret: Secret | None
+
+
+class ACLTokenDeleted(msgspec.Struct, frozen=True, gc=False, tag="acl.token_deleted"):
+    """A token was removed, or its time was over; this is what it was."""
+
+    token: ACLToken
+
+
+class ACLBootstrapped(msgspec.Struct, frozen=True, gc=False, tag="acl.bootstrapped"):
+    """The first management token was made, or after a reset another one."""
+
+    bootstrap: ACLBootstrap
+
+
+class ACLRoleUpserted(msgspec.Struct, frozen=True, gc=False, tag="acl.role_upserted"):
+    """A role was written, for the first time or anew."""
+
+    role: ACLRole
+
+
+class ACLRoleDeleted(msgspec.Struct, frozen=True, gc=False, tag="acl.role_deleted"):
+    """A role was removed; this is what it was."""
+
+    role: ACLRole
+
+
 NodeWritten = (
     NodeRegistered
     | NodeStatusUpdated
@@ -191,4 +239,11 @@ Event = (
     | AllocationRemoved
     | EvaluationUpdated
     | EvaluationRemoved
+    | ACLPolicyUpserted
+    | ACLPolicyDeleted
+    | ACLTokenUpserted
+    | ACLTokenDeleted
+    | ACLBootstrapped
+    | ACLRoleUpserted
+    | ACLRoleDeleted
 )

@@ -37,6 +37,14 @@ ALLOCATION_NOT_FOUND: Final = "alloc not found"
 EVALUATION_NOT_FOUND: Final = "eval not found"
 PLAN_IS_OLD: Final = "the evaluation has changed since the plan was made"
 EVALUATION_IS_OLD: Final = "the evaluation has changed since"
+ACL_POLICY_NOT_FOUND: Final = "ACL policy not found"
+ACL_TOKEN_NOT_FOUND: Final = "ACL token not found"  # noqa: S105  a text
+ACL_ROLE_NOT_FOUND: Final = "ACL role not found"
+ACL_BOOTSTRAP_DONE: Final = "ACL bootstrap already done (reset index: {})"
+ACL_BOOTSTRAP_WRONG_RESET: Final = (
+    "Invalid bootstrap reset index (specified {}, reset index: {})"
+)
+ACL_SECRET_IN_USE: Final = "another token has this SecretID"  # noqa: S105  a text
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False, tag="refused", omit_defaults=True):
@@ -79,6 +87,8 @@ class Accepted(
     `node_count` is the number of registered nodes after the entry. Evaluations are made
     by the entry itself, so `eval_create_index` is `index` wherever there are any.
     `job_modify_index` is that of the job that was asked about, 0 if there is none.
+    `written_ids` are the accessors of tokens, or the ids of roles, that were written: the
+    records themselves, and secrets, are in no outcome, which is kept for a long time.
     `is_replayed` says that the entry was not applied: this is what was told to an earlier
     one with the same idempotency key.
     """
@@ -92,6 +102,7 @@ class Accepted(
     job_modify_index: int = 0
     refused_reports: tuple[RefusedReport, ...] = ()
     plan: PlanResult | None = None
+    written_ids: tuple[str, ...] = ()
 
     @property
     def eval_create_index(self) -> int:

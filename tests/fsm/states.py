@@ -4,6 +4,7 @@ from nodestate.fsm import machine
 from nodestate.fsm.state import State
 from nodestate.model.command import Command, Restoring
 from nodestate.model.request import IdempotencyKey, Origin, Request
+from tests.fsm.acls import acl_commands
 from tests.fsm.entries import N1, N2, drain, evaluate, register, registration
 from tests.fsm.test_golden import commands
 from tests.fsm.work import Working, work
@@ -18,6 +19,8 @@ def full_state() -> State:
         if not isinstance(made, Restoring):
             log.apply(made)
     for made in work(log):
+        log.apply(made)
+    for made in acl_commands(log):
         log.apply(made)
     requests: list[tuple[Command, str, str]] = [
         (register(registration(N1), registration(N2)), "", "boot"),

@@ -66,6 +66,11 @@ CHANGES = {
     "idempotency_keys": lambda state: state.idempotency_keys.popitem(),
     "job_versions": lambda state: state.job_versions.popitem(),
     "job_summaries": lambda state: state.job_summaries.popitem(),
+    "acl_policies": lambda state: state.acl_policies.popitem(),
+    "acl_tokens": lambda state: state.acl_tokens.popitem(),
+    "acl_secrets": lambda state: state.acl_secrets.popitem(),
+    "acl_roles": lambda state: state.acl_roles.popitem(),
+    "acl_bootstrap": lambda state: state.acl_bootstrap.popitem(),
 }
 
 

@@ -11,6 +11,7 @@ guarded (design of the log), never the file. A release adds one, and touches no 
 import json
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -52,6 +53,7 @@ from nodestate.model.node import (
     ReservedResources,
 )
 from nodestate.model.timestamp import Timestamp
+from tests.fsm.acls import acl_commands
 from tests.fsm.entries import (
     N1,
     N2,
@@ -96,11 +98,21 @@ FIELDS_THEN: dict[str, dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+# Likewise the tables that a release gave the indexes of.
+INDEXES_THEN = {"0.1.0": ("nodes", "allocations", "evaluations", "jobs")}
+
+
 def as_written_by(release: str, image: bytes) -> bytes:
     """Return a state's bytes without the fields that the release did not have."""
     tables = msgspec.msgpack.decode(image)
     for table, names in FIELDS_THEN.get(release, {}).items():
         tables[table] = [{name: row[name] for name in names} for row in tables[table]]
+    indexes = tables["indexes"]
+    tables["indexes"] = {
+        name: index
+        for name, index in indexes.items()
+        if name in INDEXES_THEN.get(release, indexes)
+    }
     return msgspec.msgpack.encode(tables)
 
 
@@ -285,7 +297,7 @@ def applied(log: Working) -> Iterator[Command]:
     for command in commands():
         log.apply(command)
         yield command
-    for command in work(log):
+    for command in chain(work(log), acl_commands(log)):
         log.apply(command)
         yield command
 

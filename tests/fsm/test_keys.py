@@ -10,9 +10,17 @@ from nodestate.fsm.keys import (
     keys_of,
     node_allocations_key,
 )
+from nodestate.model.acl import ACLBootstrap, ACLPolicy, ACLRole, ACLToken
 from nodestate.model.allocation import Allocation
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.event import (
+    ACLBootstrapped,
+    ACLPolicyDeleted,
+    ACLPolicyUpserted,
+    ACLRoleDeleted,
+    ACLRoleUpserted,
+    ACLTokenDeleted,
+    ACLTokenUpserted,
     AllocationRemoved,
     AllocationReported,
     EvaluationUpdated,
@@ -73,3 +81,27 @@ def test_a_node_is_only_itself():
 
 def test_a_restore_is_everybodys():
     assert list(keys_of(StateRestored("r"))) == []
+
+
+POLICY, TOKEN, ROLE = ACLPolicy(name="p"), ACLToken(accessor_id="a"), ACLRole(id="r")
+
+
+@pytest.mark.parametrize(
+    ("event", "key"),
+    [
+        (ACLPolicyUpserted(POLICY), ("acl_policies", "p")),
+        (ACLPolicyDeleted("p", None), ("acl_policies", "p")),
+        (ACLTokenUpserted(TOKEN, None), ("acl_tokens", "a")),
+        (ACLTokenDeleted(TOKEN), ("acl_tokens", "a")),
+        (ACLRoleUpserted(ROLE), ("acl_roles", "r")),
+        (ACLRoleDeleted(ROLE), ("acl_roles", "r")),
+    ],
+)
+def test_a_record_of_acls_is_waited_for_alone_or_with_its_table(event, key):
+    assert list(keys_of(event)) == [key[:1], key]
+
+
+def test_there_is_one_bootstrap():
+    event = ACLBootstrapped(ACLBootstrap(accessor_id="a"))
+
+    assert list(keys_of(event)) == [("acl_bootstrap",)]

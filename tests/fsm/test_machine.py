@@ -8,6 +8,7 @@ from nodestate.fsm import keys, machine
 from nodestate.fsm.snapshot import encode_state
 from nodestate.fsm.state import State
 from nodestate.model.command import (
+    BootstrapACL,
     Command,
     CompletedDrain,
     DeregisterJob,
@@ -15,6 +16,8 @@ from nodestate.model.command import (
     PurgeNodes,
     RegisterJob,
     RegisterNodes,
+    UpsertRoles,
+    UpsertTokens,
 )
 from nodestate.model.event import (
     EvaluationCreated,
@@ -289,8 +292,9 @@ def test_an_unknown_command_stops_the_server():
 def test_every_command_has_one_way_in():
     """Those that are decided and followed, and those with a way of their own."""
     of_jobs = {RegisterJob, DeregisterJob, EvaluateJob}
+    with_ids = {UpsertTokens, BootstrapACL, UpsertRoles}
     assert {*machine._APPLY, *machine._DECIDE} == set(get_args(Command))
-    assert machine._APPLY.keys() & machine._DECIDE.keys() == of_jobs
+    assert machine._APPLY.keys() & machine._DECIDE.keys() == of_jobs | with_ids
 
 
 def test_every_event_is_written_and_has_keys():

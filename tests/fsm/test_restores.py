@@ -315,7 +315,7 @@ def test_pieces_that_are_not_a_whole_state_end_the_restore(replica):
 
     refused = replica.refuse(finish())
 
-    assert "cannot be restored: table job_summaries has 0 records" in refused.reason
+    assert "cannot be restored: table acl_bootstrap has 0 records" in refused.reason
     assert not replica.state.is_restoring
 
 

@@ -27,7 +27,7 @@ def state_with(*keys: NodeKey) -> State:
 def test_a_new_state_is_empty():
     state = State()
 
-    assert [state.table_index(table) for table in TABLES] == [0, 0, 0, 0]
+    assert [state.table_index(table) for table in TABLES] == [0] * len(TABLES)
     assert state.node(N1) is None
     assert list(state.nodes_under("")) == []
     assert state.allocations_on(N1) == []

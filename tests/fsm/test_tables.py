@@ -24,6 +24,8 @@ DERIVED = {
     "evaluations_by_job",
     "blocked_ids",
     "idempotency_order",
+    "accessors_by_secret",
+    "acl_role_ids",
 }
 # What is not a table of records, and is written apart.
 APART = {"indexes", "restore"}

@@ -5,6 +5,7 @@ from typing import get_args
 import msgspec
 import pytest
 
+from nodestate.model.acl import ACLPolicy, ACLRole, ACLToken
 from nodestate.model.allocation import AllocatedResources, ReportedAllocation
 from nodestate.model.command import (
     ANONYMOUS,
@@ -13,15 +14,20 @@ from nodestate.model.command import (
     AgentReport,
     ApplyPlan,
     BeginRestore,
+    BootstrapACL,
     CollectGarbage,
     Command,
     CompletedDrain,
     CompleteDrains,
+    DeletePolicies,
+    DeleteRoles,
+    DeleteTokens,
     DeregisterJob,
     EmitNodeEvents,
     EvaluateJob,
     EvaluateNode,
     EvaluationChange,
+    ExpireTokens,
     FinishRestore,
     MarkAllocations,
     MissHeartbeats,
@@ -30,12 +36,17 @@ from nodestate.model.command import (
     RegisterNodes,
     Registration,
     ReportAllocations,
+    RoleWrite,
     SeenJob,
     SeenNode,
     SetDrain,
     SetEligibility,
+    TokenWrite,
     UpdateEvaluations,
     UpdateNodeStatus,
+    UpsertPolicies,
+    UpsertRoles,
+    UpsertTokens,
 )
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
 from nodestate.model.evaluation import Evaluation
@@ -43,6 +54,7 @@ from nodestate.model.job import Job, JobKey, JobVersionKey
 from nodestate.model.node import Node, NodeEvent, NodeKey, NodeStatus
 from nodestate.model.plan import Annotation, InPlaceUpdate, Placement, Plan, Stop
 from nodestate.model.timestamp import Timestamp
+from nodestate.secret import Secret
 
 DECODER: msgspec.msgpack.Decoder[Command] = msgpack_decoder(Command)  # type: ignore[arg-type]
 KEY = NodeKey("1" * 32)
@@ -116,6 +128,24 @@ COMMANDS: dict[str, Command] = {
         evaluation_ids=("e",),
         nodes=(SeenNode(KEY, 8),),
     ),
+    "acl.policy.upsert": UpsertPolicies(at_ns=1, policies=(ACLPolicy(name="p"),)),
+    "acl.policy.delete": DeletePolicies(at_ns=1, names=("p",)),
+    "acl.token.upsert": UpsertTokens(
+        at_ns=1,
+        tokens=(
+            TokenWrite(ACLToken(accessor_id="a"), Secret("s")),
+            TokenWrite(ACLToken(accessor_id="b", policies=("p",))),
+        ),
+    ),
+    "acl.token.delete": DeleteTokens(at_ns=1, accessor_ids=("a",)),
+    "acl.bootstrap": BootstrapACL(
+        at_ns=1, accessor_id="a", secret=Secret("s"), reset_index=7
+    ),
+    "acl.role.upsert": UpsertRoles(
+        at_ns=1, roles=(RoleWrite(ACLRole(id="r"), is_new=True),)
+    ),
+    "acl.role.delete": DeleteRoles(at_ns=1, ids=("r",)),
+    "acl.token.expire": ExpireTokens(at_ns=1, accessor_ids=("a",)),
 }
 
 

@@ -5,10 +5,18 @@ from typing import get_args
 import msgspec
 import pytest
 
+from nodestate.model.acl import ACLBootstrap, ACLPolicy, ACLRole, ACLToken
 from nodestate.model.allocation import Allocation, AllocMetric, TaskEvent, TaskState
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.event import (
+    ACLBootstrapped,
+    ACLPolicyDeleted,
+    ACLPolicyUpserted,
+    ACLRoleDeleted,
+    ACLRoleUpserted,
+    ACLTokenDeleted,
+    ACLTokenUpserted,
     AllocationMarked,
     AllocationPlaced,
     AllocationRemoved,
@@ -33,6 +41,7 @@ from nodestate.model.event import (
 )
 from nodestate.model.job import GroupSummary, Job, JobSummary, TaskGroup
 from nodestate.model.node import Node, NodeKey
+from nodestate.secret import Secret
 
 JOB = Job(id="j", task_groups=(TaskGroup(name="g"),))
 ALLOCATION = Allocation(
@@ -62,6 +71,13 @@ EVENTS: dict[str, Event] = {
     "allocation.removed": AllocationRemoved(ALLOCATION),
     "evaluation.updated": EvaluationUpdated(Evaluation(id="e")),
     "evaluation.removed": EvaluationRemoved(Evaluation(id="e")),
+    "acl.policy_upserted": ACLPolicyUpserted(ACLPolicy(name="p")),
+    "acl.policy_deleted": ACLPolicyDeleted("p", None),
+    "acl.token_upserted": ACLTokenUpserted(ACLToken(accessor_id="a"), Secret("s")),
+    "acl.token_deleted": ACLTokenDeleted(ACLToken(accessor_id="a")),
+    "acl.bootstrapped": ACLBootstrapped(ACLBootstrap(accessor_id="a")),
+    "acl.role_upserted": ACLRoleUpserted(ACLRole(id="r")),
+    "acl.role_deleted": ACLRoleDeleted(ACLRole(id="r")),
 }
 
 

@@ -1,0 +1,636 @@
+"""Policies, tokens and roles in the state: who may have which, and what is written."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, strategies as st
+from msgspec.structs import replace
+
+from nodestate.errors import SnapshotError
+from nodestate.fsm import machine
+from nodestate.fsm.acl import written_ids
+from nodestate.fsm.pieces import StateLoader, encode_pieces
+from nodestate.fsm.snapshot import decode_state, encode_state
+from nodestate.fsm.state import (
+    ACL_BOOTSTRAP,
+    ACL_POLICIES,
+    ACL_ROLES,
+    ACL_TOKENS,
+    BOOTSTRAP_KEY,
+    NODES,
+    State,
+)
+from nodestate.model.acl import (
+    ACLBootstrap,
+    ACLPolicy,
+    ACLToken,
+    PolicyLink,
+    RoleLink,
+    policy_hash,
+    role_hash,
+    token_hash,
+)
+from nodestate.model.command import Command, TokenWrite
+from nodestate.model.encoding import MSGPACK, encode_json
+from nodestate.model.event import (
+    ACLBootstrapped,
+    ACLPolicyDeleted,
+    ACLPolicyUpserted,
+    ACLRoleUpserted,
+    ACLTokenDeleted,
+    ACLTokenUpserted,
+)
+from nodestate.model.outcome import ACL_SECRET_IN_USE, Accepted, RefusalCode, Refused
+from nodestate.model.timestamp import Timestamp
+from nodestate.secret import Secret
+from tests.conformance.rows import rows
+from tests.fsm.acls import (
+    A1,
+    A2,
+    A3,
+    NODE_READ,
+    NODE_WRITE,
+    R1,
+    R2,
+    acl_commands,
+    bootstrap,
+    change_token,
+    delete_policies,
+    delete_roles,
+    delete_tokens,
+    expire,
+    new_token,
+    put_policies,
+    put_roles,
+    put_tokens,
+    role,
+    secret_of,
+    token,
+    uuid,
+)
+from tests.fsm.entries import N1, START_NS, Log, register, registration
+from tests.fsm.invariants import Before, as_stored, check
+
+
+@pytest.fixture
+def log() -> Log:
+    """A log with a policy, a role and two tokens."""
+    return Log(
+        put_policies(reader=NODE_READ),
+        put_roles(role()),
+        put_tokens(new_token(1), new_token(2, is_global=True)),
+    )
+
+
+# Policies
+
+
+def test_a_policy_is_written_with_its_hash_and_its_indexes():
+    log = Log()
+
+    applied = log.apply(put_policies(reader=NODE_READ))
+
+    written = log.state.acl_policies["reader"]
+    sent = ACLPolicy(name="reader", rules=NODE_READ)
+    assert written == replace(
+        sent,
+        hash=policy_hash(sent),
+        create_index=log.index,
+        modify_index=log.index,
+    )
+    assert applied.events == (ACLPolicyUpserted(written),)
+    assert applied.outcome == Accepted(index=log.index)
+    assert log.state.table_index(ACL_POLICIES) == log.index
+
+
+def test_a_policy_that_is_replaced_keeps_when_it_was_created(log):
+    created = log.state.acl_policies["reader"].create_index
+
+    log.accept(put_policies(reader=NODE_WRITE))
+
+    written = log.state.acl_policies["reader"]
+    assert (written.create_index, written.modify_index) == (created, log.index)
+    assert written.rules == NODE_WRITE
+
+
+def test_a_policy_that_is_deleted_leaves_its_name_with_tokens(log):
+    was = log.state.acl_policies["reader"]
+
+    applied = log.apply(delete_policies("reader", "reader"))
+
+    assert applied.events == (ACLPolicyDeleted("reader", was),)
+    assert log.state.acl_policies == {}
+    assert log.state.acl_tokens[A1].policies == ("reader",)
+
+
+def test_a_policy_that_is_not_there_can_be_deleted_and_raises_the_index(log):
+    applied = log.apply(delete_policies("never"))
+
+    assert applied.events == (ACLPolicyDeleted("never", None),)
+    assert log.state.table_index(ACL_POLICIES) == log.index
+    assert ("acl_policies", "never") in applied.keys
+
+
+def test_each_table_has_an_index_of_its_own(log):
+    nodes, tokens = log.state.table_index(NODES), log.state.table_index(ACL_TOKENS)
+
+    log.accept(put_policies(writer=NODE_WRITE))
+
+    assert log.state.table_index(NODES) == nodes
+    assert log.state.table_index(ACL_TOKENS) == tokens
+    assert log.state.table_index(ACL_ROLES) == tokens - 1
+
+
+# Tokens
+
+
+def test_a_token_is_written_and_found_by_its_secret():
+    log = Log()
+    write = new_token()
+
+    applied = log.apply(put_tokens(write))
+
+    written = log.state.acl_token_of(secret_of(1))
+    assert written == replace(
+        write.token,
+        hash=token_hash(write.token),
+        create_index=log.index,
+        modify_index=log.index,
+    )
+    assert applied.events == (ACLTokenUpserted(written, write.secret),)
+    assert applied.outcome == Accepted(index=log.index, written_ids=(A1,))
+    assert log.state.acl_secrets == {A1: Secret(secret_of(1))}
+
+
+def test_a_token_that_changes_keeps_what_only_the_server_says(log):
+    was = log.state.acl_tokens[A1]
+    secret = log.state.acl_secrets[A1]
+
+    outcome = log.accept(
+        change_token(
+            name="other", policies=("a", "b"), create_time=Timestamp(5), create_index=7
+        )
+    )
+
+    now = log.state.acl_tokens[A1]
+    changed = replace(was, name="other", policies=("a", "b"), modify_index=log.index)
+    assert now == replace(changed, hash=token_hash(changed))
+    assert now.hash != was.hash
+    assert log.state.acl_secrets[A1] is secret
+    assert log.state.acl_token_of(secret_of(1)) is now
+    assert outcome.written_ids == (A1,)
+
+
+def test_nothing_is_none():
+    log = Log()
+
+    log.accept(put_tokens(new_token(policies=(), roles=())))
+
+    assert log.state.acl_tokens[A1].policies is None
+    assert log.state.acl_tokens[A1].roles is None
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "reason"),
+    [
+        (change_token(9), RefusalCode.NOT_FOUND, f"cannot find token {uuid(9)}"),
+        (
+            change_token(is_global=True),
+            RefusalCode.INVALID,
+            f"cannot toggle global mode of {A1}",
+        ),
+        (
+            change_token(2),
+            RefusalCode.INVALID,
+            f"cannot toggle global mode of {A2}",
+        ),
+        (
+            change_token(expiration_ttl="1h0m0s"),
+            RefusalCode.INVALID,
+            "cannot update expiration TTL",
+        ),
+        (
+            change_token(expiration_time=Timestamp(START_NS)),
+            RefusalCode.INVALID,
+            "cannot update expiration time",
+        ),
+        (
+            change_token(roles=(RoleLink(name="nobody"),)),
+            RefusalCode.INVALID,
+            "cannot find role nobody",
+        ),
+        (
+            put_tokens(new_token(3, roles=(RoleLink(id=R2, name="role-11"),))),
+            RefusalCode.INVALID,
+            f"cannot find role {R2}",
+        ),
+        (
+            put_tokens(new_token(1)),
+            RefusalCode.CONFLICT,
+            f"token {A1} already exists",
+        ),
+        (
+            put_tokens(TokenWrite(token(3), Secret(secret_of(1)))),
+            RefusalCode.CONFLICT,
+            ACL_SECRET_IN_USE,
+        ),
+        (
+            put_tokens(new_token(3), TokenWrite(token(4), Secret(secret_of(3)))),
+            RefusalCode.INVALID,
+            f"token {uuid(4)}, or its secret, is there twice",
+        ),
+        (
+            put_tokens(new_token(3), new_token(3)),
+            RefusalCode.INVALID,
+            f"token {A3}, or its secret, is there twice",
+        ),
+        (
+            put_tokens(new_token(3), TokenWrite(token(9))),
+            RefusalCode.NOT_FOUND,
+            f"cannot find token {uuid(9)}",
+        ),
+        (
+            delete_tokens(A1, uuid(8), uuid(9)),
+            RefusalCode.INVALID,
+            f"Cannot delete nonexistent tokens: {uuid(8)}, {uuid(9)}",
+        ),
+        (delete_tokens(A1.upper().replace("1", "F")), RefusalCode.INVALID, None),
+    ],
+)
+def test_a_token_that_cannot_be_is_refused_and_so_are_those_with_it(
+    log, command, code, reason
+):
+    refused = log.refuse(command)
+
+    assert refused.code is code
+    assert reason is None or refused.reason == reason
+
+
+def test_two_tokens_may_change_at_once(log):
+    log.accept(
+        put_tokens(TokenWrite(token(1)), TokenWrite(token(2, is_global=True, name="b")))
+    )
+
+    assert log.state.acl_tokens[A2].name == "b"
+
+
+def test_a_token_links_to_roles_by_id_or_by_name_each_once(log):
+    links = (RoleLink(name="role-11"), RoleLink(id=R1), RoleLink(id=R1, name="wrong"))
+
+    log.accept(change_token(roles=links))
+
+    assert log.state.acl_tokens[A1].roles == (RoleLink(id=R1, name="role-11"),)
+
+
+def test_what_a_token_was_told_of_its_end_may_be_said_again(log):
+    ends: dict[str, Any] = {
+        "expiration_time": Timestamp(START_NS + 9),
+        "expiration_ttl": "9ns",
+    }
+    log.accept(put_tokens(new_token(3, **ends)))
+
+    log.accept(change_token(3, name="b", **ends))
+    log.accept(change_token(3, name="c"))
+
+    assert log.state.acl_tokens[A3].expiration_ttl == "9ns"
+    assert log.state.acl_tokens[A3].expiration_time.ns == START_NS + 9
+
+
+def test_a_token_that_is_deleted_is_found_no_more(log):
+    was = log.state.acl_tokens[A1]
+
+    applied = log.apply(delete_tokens(A1, A1))
+
+    assert applied.events == (ACLTokenDeleted(was),)
+    assert log.state.acl_token_of(secret_of(1)) is None
+    assert A1 not in log.state.acl_secrets
+    assert log.state.acl_token_of(secret_of(2)) is not None
+
+
+def test_the_time_of_the_command_says_which_tokens_are_over(log):
+    ends = Timestamp(START_NS + 10)
+    log.accept(put_tokens(new_token(3, expiration_time=ends)))
+
+    assert log.accept(expire(A1, A3, uuid(9), at_ns=START_NS + 9)).index == 0
+    log.accept(expire(A1, A3, A3, at_ns=START_NS + 10))
+
+    assert log.state.acl_tokens.keys() == {A1, A2}
+    assert log.state.acl_token_of(secret_of(3)) is None
+
+
+# Bootstrap
+
+
+def test_the_first_token_may_do_everything():
+    log = Log()
+
+    applied = log.apply(bootstrap())
+
+    made = log.state.acl_tokens[uuid(100)]
+    sent = ACLToken(
+        accessor_id=uuid(100),
+        name="Bootstrap Token",
+        type="management",
+        is_global=True,
+        create_time=Timestamp(START_NS),
+        create_index=log.index,
+        modify_index=log.index,
+    )
+    assert made == replace(sent, hash=token_hash(sent))
+    assert log.state.acl_bootstrap == {
+        BOOTSTRAP_KEY: ACLBootstrap(
+            accessor_id=uuid(100), create_index=log.index, modify_index=log.index
+        )
+    }
+    assert applied.outcome == Accepted(index=log.index, written_ids=(uuid(100),))
+    assert isinstance(applied.events[1], ACLBootstrapped)
+    assert log.state.table_index(ACL_BOOTSTRAP) == log.index
+
+
+@rows("ACL-9.1")
+def test_of_two_who_bootstrap_at_once_one_gets_a_token():
+    log = Log(bootstrap(1))
+    first = log.index
+
+    refused = log.refuse(bootstrap(2))
+
+    assert refused == Refused(
+        RefusalCode.INVALID, f"ACL bootstrap already done (reset index: {first})"
+    )
+    assert log.state.acl_tokens.keys() == {A1}
+
+
+def test_a_reset_names_the_index_of_the_last_bootstrap():
+    log = Log(bootstrap(1))
+    first = log.index
+
+    wrong = log.refuse(bootstrap(2, reset_index=first + 1))
+    log.accept(bootstrap(2, reset_index=first))
+    again = log.refuse(bootstrap(3, reset_index=first))
+
+    assert wrong == Refused(
+        RefusalCode.INVALID,
+        f"Invalid bootstrap reset index (specified {first + 1}, reset index: {first})",
+    )
+    assert again.reason == (
+        f"Invalid bootstrap reset index (specified {first}, reset index: {first + 2})"
+    )
+    assert log.state.acl_tokens.keys() == {A1, A2}
+    assert log.state.acl_bootstrap[BOOTSTRAP_KEY].create_index == first
+
+
+def test_a_reset_where_nothing_was_bootstrapped_is_a_bootstrap():
+    log = Log()
+
+    log.accept(bootstrap(reset_index=7))
+
+    assert log.state.acl_tokens.keys() == {uuid(100)}
+
+
+def test_a_secret_that_is_in_use_bootstraps_nothing(log):
+    command = replace(bootstrap(), secret=Secret(secret_of(1)))
+
+    assert log.refuse(command).reason == ACL_SECRET_IN_USE
+
+
+# Roles
+
+
+def test_a_role_is_written_with_its_hash_and_its_indexes(log):
+    sent = role(12, "reader", "reader", description="d")
+
+    applied = log.apply(put_roles(sent))
+
+    unique = replace(
+        sent,
+        policies=(PolicyLink(name="reader"),),
+        create_index=log.index,
+        modify_index=log.index,
+    )
+    written = replace(unique, hash=role_hash(unique))
+    assert log.state.acl_roles[R2] == written
+    assert log.state.acl_role_named("role-12") == written
+    assert applied.events == (ACLRoleUpserted(written),)
+    assert applied.outcome == Accepted(index=log.index, written_ids=(R2,))
+
+
+def test_a_role_that_changes_its_name_is_found_by_the_new_one(log):
+    created = log.state.acl_roles[R1].create_index
+
+    log.accept(put_roles(role(name="new"), is_new=False))
+    log.accept(put_roles(role(12, name="role-11")))
+
+    assert log.state.acl_role_named("new").id == R1
+    assert log.state.acl_role_named("role-11").id == R2
+    assert log.state.acl_roles[R1].create_index == created
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "reason"),
+    [
+        (
+            put_roles(role(12), is_new=False),
+            RefusalCode.INVALID,
+            f"cannot find role {R2}",
+        ),
+        (put_roles(role(11)), RefusalCode.CONFLICT, f"role {R1} already exists"),
+        (
+            put_roles(role(12, name="role-11")),
+            RefusalCode.INVALID,
+            "role with name role-11 already exists",
+        ),
+        (
+            put_roles(role(12, "reader", "none")),
+            RefusalCode.INVALID,
+            "cannot find policy none",
+        ),
+        (
+            put_roles(role(12, name="x"), role(13, name="x")),
+            RefusalCode.INVALID,
+            f"role {uuid(13)}, or its name, is there twice",
+        ),
+        (delete_roles(R1, R2), RefusalCode.NOT_FOUND, "ACL role not found"),
+    ],
+)
+def test_a_role_that_cannot_be_is_refused(log, command, code, reason):
+    assert log.refuse(command) == Refused(code, reason)
+
+
+def test_a_role_that_is_deleted_leaves_its_links(log):
+    log.accept(change_token(roles=(RoleLink(id=R1),)))
+
+    log.accept(delete_roles(R1, R1))
+
+    assert log.state.acl_role_named("role-11") is None
+    assert log.state.acl_tokens[A1].roles == (RoleLink(id=R1, name="role-11"),)
+
+
+# Kept, and not shown
+
+
+def story() -> list[Command]:
+    """Return every kind of command, as one log has them."""
+    log = Log()
+    commands = []
+    for command in acl_commands(log):
+        log.apply(command)
+        commands.append(command)
+    return commands
+
+
+def test_every_step_keeps_the_invariants_and_every_replica_has_the_same_bytes():
+    one, other = State(), State()
+    for index, command in enumerate(story(), 1000):
+        machine.check(one, command)
+        before = Before(one)
+        check(before, one, index, machine.apply(one, index, command))
+        (stored,) = as_stored([command])
+        machine.apply(other, index, stored)
+
+    assert encode_state(one) == encode_state(other)
+    assert one.acl_tokens.keys() == one.acl_secrets.keys()
+    assert set(one.accessors_by_secret.values()) == set(one.acl_tokens)
+
+
+drawn = st.one_of(
+    st.builds(
+        bootstrap, st.integers(1, 3), reset_index=st.sampled_from((0, 1000, 1001))
+    ),
+    st.builds(lambda name: put_policies(**{name: NODE_READ}), st.sampled_from("ab")),
+    st.builds(delete_policies, st.sampled_from("ab")),
+    st.builds(
+        lambda number, secret: put_tokens(
+            TokenWrite(token(number), Secret(secret_of(secret)))
+        ),
+        st.integers(1, 3),
+        st.integers(1, 3),
+    ),
+    st.builds(
+        change_token,
+        st.integers(1, 3),
+        roles=st.sampled_from((None, (RoleLink(id=R1),), (RoleLink(name="n"),))),
+        expiration_time=st.sampled_from((Timestamp(0), Timestamp(START_NS))),
+    ),
+    st.builds(lambda number: delete_tokens(uuid(number)), st.integers(1, 3)),
+    st.builds(lambda number: expire(uuid(number)), st.integers(1, 3)),
+    st.builds(
+        lambda number, name, is_new: put_roles(
+            role(number, "a", name=name), is_new=is_new
+        ),
+        st.integers(11, 12),
+        st.sampled_from("nm"),
+        st.booleans(),
+    ),
+    st.builds(lambda number: delete_roles(uuid(number)), st.integers(11, 12)),
+)
+
+
+@given(st.lists(drawn, max_size=25))
+def test_whatever_is_asked_the_tables_fit_each_other(commands):
+    state = State()
+    for index, command in enumerate(commands, 1000):
+        before = Before(state)
+        check(before, state, index, machine.apply(state, index, command))
+
+    loaded = load([piece for piece in encode_pieces(state) if piece])
+    for again in (decode_state(encode_state(state)), loaded):
+        for name in State.__slots__:
+            assert getattr(again, name) == getattr(state, name), name
+    assert state.acl_tokens.keys() == state.acl_secrets.keys()
+    assert {r.name: r.id for r in state.acl_roles.values()} == state.acl_role_ids
+    for accessor_id, secret in state.acl_secrets.items():
+        assert state.acl_token_of(secret.reveal()) is state.acl_tokens[accessor_id]
+
+
+def load(pieces: list[bytes]) -> State:
+    loader = StateLoader()
+    for piece in pieces:
+        loader.feed(piece)
+    return loader.finish()
+
+
+@rows("ACL-9.7")
+def test_no_secret_shows_in_an_event_a_command_an_outcome_or_a_listing():
+    log = Log()
+    shown = []
+    for command in acl_commands(log):
+        applied = log.apply(command)
+        shown += [repr(command), repr(applied), encode_json(command).decode()]
+        shown += [encode_json(event).decode() for event in applied.events]
+        shown.append(MSGPACK.encode(applied.outcome).decode("latin-1"))
+    shown.append(encode_json(log.state.acl_secrets).decode())
+    shown.append(encode_json(list(log.state.acl_tokens.values())).decode())
+
+    assert not [text for text in shown if "-5ec2-" in text]
+    assert any("<redacted>" in text for text in shown)
+
+
+def test_a_copy_stays_as_it_was(log):
+    copy = log.state.shallow_copy()
+    before = encode_state(copy)
+
+    for command in acl_commands(log):
+        log.apply(command)
+
+    assert encode_state(copy) == before
+    assert copy.acl_token_of(secret_of(1)) == copy.acl_tokens[A1]
+
+
+def test_a_state_without_these_tables_still_loads():
+    """Older servers wrote neither the tables nor their indexes."""
+    log = Log(register(registration(N1)))
+    head, *rest = [piece for piece in encode_pieces(log.state) if piece]
+    told = msgspec.msgpack.decode(head)
+    for part in ("counts", "indexes"):
+        told[part] = {k: v for k, v in told[part].items() if not k.startswith("acl_")}
+    told["fields"] = {k: v for k, v in told["fields"].items() if "ACL" not in k}
+
+    state = load([msgspec.msgpack.encode(told), *rest])
+
+    assert encode_state(state) == encode_state(log.state)
+
+
+@pytest.mark.parametrize(
+    ("table", "records", "reason"),
+    [
+        (
+            "acl_policies",
+            [("a", ACLPolicy(name="b"))],
+            "'a' in table acl_policies is not",
+        ),
+        ("acl_tokens", [(A1, token(2))], "in table acl_tokens is not what it says"),
+        ("acl_roles", [(R1, role(12))], "in table acl_roles is not what it says"),
+        ("acl_roles", [(R1, role(name="n")), (R2, role(12, name="n"))], "'n' is there"),
+        ("acl_secrets", [(A1, Secret(secret_of(1)))], f"no token {A1}, but its secret"),
+    ],
+)
+def test_records_that_do_not_fit_each_other_are_no_state(table, records, reason):
+    head = next(encode_pieces(State()))
+
+    with pytest.raises(SnapshotError, match=reason):
+        load([head, MSGPACK.encode((table, records))])
+
+
+def test_a_secret_that_two_tokens_have_is_no_state(log):
+    state = log.state
+    state.acl_secrets[A2] = state.acl_secrets[A1]
+
+    with pytest.raises(SnapshotError, match=f"secret of token {A2} is another's"):
+        load([piece for piece in encode_pieces(state) if piece])
+
+
+def test_a_token_without_a_secret_can_be_deleted(log):
+    """No entry makes one, but a restored state may have it."""
+    log.state.accessors_by_secret.clear()
+    log.state.acl_secrets.clear()
+
+    log.accept(delete_tokens(A1))
+
+    assert log.state.acl_tokens.keys() == {A2}
+
+
+def test_ids_are_told_of_tokens_and_roles_alone(log):
+    was = log.state.acl_policies["reader"]
+
+    assert written_ids([ACLPolicyUpserted(was)]) == ()
