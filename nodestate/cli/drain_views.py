@@ -85,7 +85,7 @@ def reason(group: GroupDrain) -> str:
         "health": "the health of replacements: "
         f"{group.settled} of {group.wanted} have been judged",
         "room": "room on other nodes for those that were told to move",
-        "finish": "their own end: they are a batch job's",
+        "finish": "the work's own end: batch jobs are let finish",
         "last": "all other jobs: system jobs are stopped last",
         "deadline": "the deadline: the group lets none move before",
         "ignored": "nothing: system jobs are left alone",
@@ -111,7 +111,7 @@ def _progress_text(group: GroupDrain) -> str:
     if group.waiting and group.waits_for != "ignored":
         verb = "waits" if len(group.waiting) == 1 else "wait"
         return f"{len(group.waiting)} {verb} for {reason(group)}"
-    return f"the last {len(group.moving)} moving" if group.moving else ""
+    return f"{len(group.moving)} still moving" if group.moving else ""
 
 
 def _job(group: GroupDrain) -> str:

@@ -192,7 +192,7 @@ async def test_what_is_waited_for_is_said_whenever_it_changes(served, run):
         "stopped last",
         'In job "web", group "cache": 1 waits for the health of replacements: 3 of 4 '
         "have been judged",
-        'In job "logs", group "log": the last 1 moving',
+        'In job "logs", group "log": 1 still moving',
     ]
     assert served.queries(DRAIN)[1:] == [
         {"index": index, "stale": "true"} for index in ("49", "50", "53", "54", "55")

@@ -47,7 +47,7 @@ async def test_a_drain_is_shown_before_anything_is_done(served, run):
         "web        cache       service  0       1          2      "
         "the others: at most 2 move at once (migrate.max_parallel)",
         "etl@batch  cache       batch    0       0          1      "
-        "their own end: they are a batch job's",
+        "the work's own end: batch jobs are let finish",
         "logs       cache       system   0       0          1      "
         "all other jobs: system jobs are stopped last",
         "",
