@@ -9,7 +9,7 @@ to stay (those that neither side has ended).
 from collections.abc import Generator
 from typing import Any, Final, TypeVar
 
-from nodestate.fsm.capacity import Room, claim_of, takes_room
+from nodestate.fsm.capacity import Claim, Room, claim_of, takes_room
 from nodestate.fsm.state import State
 from nodestate.model.allocation import AllocatedResources, Allocation
 from nodestate.model.job import JobKey
@@ -63,10 +63,18 @@ class Occupancy:
         return room
 
     def _measured(self, key: NodeKey) -> Room:
+        """Start from what is summed up already, unless somebody has networks."""
         node = self._state.node(key)
         assert node is not None, "a node is measured while it is there"
         room = Room(node)
         stopped = self._stopped.get(key, {})
+        usage = self._state.usage_of(key)
+        if not usage.networked:
+            room.add(Claim(usage.cpu, usage.memory_mb, usage.disk_mb))
+            for allocation in stopped.values():
+                if takes_room(allocation):
+                    room.remove(claim_of(allocation.allocated_resources))
+            return room
         for allocation in self._state.allocations_on(key):
             if takes_room(allocation) and allocation.id not in stopped:
                 room.add(claim_of(allocation.allocated_resources))
