@@ -3,6 +3,7 @@
 import pytest
 
 from nodestate.leader.blocked import BlockedEvaluations
+from nodestate.leader.broker import NACK_TIMEOUT_S
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.job import Job, JobType
 from nodestate.model.node import NodeStatus
@@ -10,6 +11,7 @@ from nodestate.model.outcome import Accepted
 from nodestate.model.timestamp import Timestamp
 from nodestate.planning.vacancies import Vacancies, find_vacancies
 from tests.conformance.rows import example
+from tests.leader.test_broker import Desk
 from tests.leader.test_scheduler import Office
 from tests.leader.worlds import World, beat
 from tests.planning.clusters import roomy
@@ -45,6 +47,17 @@ async def test_what_waits_for_its_time_is_taken_up_once(office):
 
     assert office.state.evaluations["later"].status == "complete"
     assert office.metrics.evaluations.counts["complete"] == looked + 1
+
+
+@pytest.mark.row("BR11")
+def test_the_time_of_a_delivery_runs_out():
+    desk = Desk()
+    desk.put("e")
+    desk.take()
+
+    desk.clock.pause(10)
+
+    assert desk.broker.seconds_until_due() == NACK_TIMEOUT_S - 10
 
 
 @pytest.mark.row("BR22")

@@ -235,13 +235,21 @@ def test_at_rest_nothing_is_written(history):
     for step in history:
         step(cluster)
     cluster.rest()
+    # The first one may find that what waits has no need any more: batch work that was
+    # told to move counts as done once its agent reports it over.
+    look_at_what_waits(cluster)
     written = cluster.index
 
-    for evaluation in cluster.evaluations("blocked"):
-        cluster.evaluate(evaluation)
-    cluster.lead()
+    look_at_what_waits(cluster)
 
     assert cluster.index == written
+
+
+def look_at_what_waits(cluster: Watched) -> None:
+    """Do as a new leader does."""
+    for evaluation in cluster.evaluations("blocked"):
+        cluster.evaluate(evaluation)
+    cluster.rest()
 
 
 @settings(max_examples=200, deadline=None)
