@@ -307,6 +307,14 @@ class Client:
         reply = await self._change("POST", path, parameters)
         return _decoded(reply, LeadershipTransferred)
 
+    async def collect_garbage(self) -> None:
+        """Remove what is over, however old it is."""
+        await self._change("PUT", "/v1/system/gc", {})
+
+    async def reconcile_summaries(self) -> None:
+        """Ask for what is always done already."""
+        await self._change("PUT", "/v1/system/reconcile/summaries", {})
+
     async def save_snapshot(
         self, write: Callable[[bytes], object], *, stale: bool = False
     ) -> SnapshotSent:

@@ -26,6 +26,7 @@ from nodestate.cli import (
     registrations,
     servers,
     simulate_agents,
+    system,
     tls,
 )
 from nodestate.cli.flags import Flags, HelpWantedError, UsageError
@@ -76,6 +77,7 @@ COMMANDS: Final = {
         *alloc_status.COMMANDS,
         *eval_status.COMMANDS,
         *servers.COMMANDS,
+        *system.COMMANDS,
         *operator_journal.COMMANDS,
         *operator_raft.COMMANDS,
         *operator_snapshot.COMMANDS,
