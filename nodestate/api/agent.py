@@ -213,7 +213,7 @@ async def _start_timers(
     """
     shortest_ns = int(services.config.heartbeat_ttl_s_min * NANOSECONDS)
     try:
-        answer = await _ask(services, StartTimers(keys), deadline_s=TIMERS_S_MAX)
+        answer = await ask_leader(services, StartTimers(keys), deadline_s=TIMERS_S_MAX)
     except (NoLeaderError, OutcomeUnknownError):
         answer = None
     if not isinstance(answer, TimersAnswer):
@@ -221,7 +221,9 @@ async def _start_timers(
     return tuple(ttl_ns or shortest_ns for ttl_ns in answer.ttls_ns)
 
 
-async def _ask(services: Services, question: Question, *, deadline_s: float) -> Answer:
+async def ask_leader(
+    services: Services, question: Question, *, deadline_s: float
+) -> Answer:
     """Return what the leader says, whichever server that is."""
     encoded = await services.leader_calls.ask_leader(
         MSGPACK.encode(question), deadline_s=deadline_s
@@ -347,7 +349,7 @@ async def _ask_until_answered(call: Call, question: Heartbeat) -> HeartbeatAnswe
     services = call.services
     while True:
         try:
-            answer = await _ask(services, question, deadline_s=call.remaining_s())
+            answer = await ask_leader(services, question, deadline_s=call.remaining_s())
         except NoLeaderError:
             answer = NotAnswered(reason="", may_apply=False)
         match answer:

@@ -17,6 +17,7 @@ from nodestate.api import (
     operator,
     restores,
     status,
+    system,
 )
 from nodestate.api.calls import Call
 from nodestate.api.problems import MISSING_NODE_ID
@@ -238,6 +239,14 @@ ROUTES: Final = (
         "/v1/operator/snapshot",
         "operator.restore_snapshot",
         restores.restore_snapshot,
+        MANAGEMENT,
+    ),
+    Route(WRITES, "/v1/system/gc", "system.gc", system.collect_garbage, MANAGEMENT),
+    Route(
+        WRITES,
+        "/v1/system/reconcile/summaries",
+        "system.reconcile_summaries",
+        system.reconcile_summaries,
         MANAGEMENT,
     ),
     Route(READS, "/v1/metrics", "metrics", metrics.read_metrics, OPEN),

@@ -20,6 +20,8 @@ from nodestate.model.node import NodeStatus
 from nodestate.model.outcome import Accepted
 from nodestate.model.question import (
     Answer as LeaderAnswer,
+    CollectedAnswer,
+    CollectNow,
     Heartbeat,
     HeartbeatAnswer,
     Question,
@@ -315,6 +317,8 @@ async def answer_as_leader(api: Api, asked: bytes) -> bytes:
             answer = TimersAnswer((TTL_NS,) * len(keys))
         case Heartbeat():
             answer = heartbeat_answer(api, question)
+        case CollectNow():
+            answer = CollectedAnswer(is_whole=True)
         case _:
             raise AssertionError(question)
     return MSGPACK.encode(answer)
