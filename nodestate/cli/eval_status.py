@@ -115,29 +115,48 @@ def _declare_list(flags: Flags) -> None:
     declare_connection(flags)
     flags.value("job", "<id>", "only those of this job")
     flags.value("status", "<status>", "only those with this status")
+    flags.value("filter", "<expression>", "only those that fulfil it")
+    flags.value("per-page", "<n>", "list at most so many", kind=int)
+    flags.value("page-token", "<token>", "go on where a page ended")
     flags.switch("verbose", "full ids")
-    flags.switch(
-        "json", "write the server's answer; with -job or -status, of that part"
-    )
+    flags.switch("json", "write the server's answer")
     flags.arguments("")
 
 
 async def _list(session: Session) -> int:
-    args = session.args
+    args, console = session.args, session.console
     if args.arguments:
         raise session.refuse("This command takes no arguments")
     async with session.client() as client:
         with failing(_LISTING):
-            if args.job:
-                listed = await client.job_evaluations(args.job)
-            else:
-                listed = await client.evaluations(status=args.status or "")
+            listed = await client.evaluations(
+                job=args.job or "",
+                status=args.status or "",
+                filter=args.filter or "",
+                per_page=str(args.per_page or ""),
+                next_token=args.page_token or "",
+            )
     if args.json:
-        session.console.output(as_json(listed.body))
+        console.output(as_json(listed.body))
         return 0
-    wanted = [each for each in listed.value if args.status in (None, each.status)]
-    session.console.output(_table(session, wanted) if wanted else "No evals found")
+    found = listed.value
+    console.output(_table(session, found) if found else "No evals found")
+    if listed.next_token:
+        console.output(_next_page(session, listed.next_token))
     return 0
+
+
+def _next_page(session: Session, token: str) -> str:
+    args = session.args
+    words = ["nodestate eval list", *(["-verbose"] if args.verbose else [])]
+    words += [f"-job '{args.job}'"] if args.job else []
+    words += [f"-status {args.status}"] if args.status else []
+    words += [f"-filter '{args.filter}'"] if args.filter else []
+    words += [f"-per-page {args.per_page}"] if args.per_page else []
+    return (
+        "\nResults have been paginated. To get the next page run:\n\n"
+        f"{' '.join(words)} -page-token {token}"
+    )
 
 
 def _table(session: Session, evaluations: Sequence[Evaluation]) -> str:

@@ -120,18 +120,28 @@ async def test_all_are_listed_newest_first(served, run):
     ]  # fmt: skip
 
 
-async def test_some_are_listed(served, run):
-    found = [evaluation(), evaluation(ID=BLOCKED_ID, Status="blocked")]
-    served.on("/v1/evaluations", Answer(found))
-    served.on("/v1/job/web/evaluations", Answer(found))
+async def test_the_server_finds_some_and_pages(served, run):
+    token = {"X-Nomad-NextToken": BLOCKED_ID}
+    served.on("/v1/evaluations", Answer([evaluation()], headers=token))
+    words = ["-job", "web", "-status", "complete", "-filter", "Priority > 1"]
 
-    blocked = await run("eval", "list", "-verbose", "-status", "blocked")
-    of_job = await run("eval", "list", "-verbose", "-status", "failed", "-job", "web")
+    ran = await run("eval", "list", "-verbose", *words, "-per-page", "1")
+    await run("eval", "list", "-page-token", BLOCKED_ID)
 
-    assert served.queries("/v1/evaluations") == [{"status": "blocked"}]
-    assert BLOCKED_ID in blocked.out
-    assert EVAL_ID not in blocked.out
-    assert of_job.out == "No evals found\n"
+    assert served.queries("/v1/evaluations") == [
+        {"job": "web", "status": "complete", "filter": "Priority > 1", "per_page": "1"},
+        {"next_token": BLOCKED_ID},
+    ]
+    assert ran.out.splitlines()[-1] == (
+        "nodestate eval list -verbose -job 'web' -status complete "
+        f"-filter 'Priority > 1' -per-page 1 -page-token {BLOCKED_ID}"
+    )
+
+
+async def test_none_may_be_found(served, run):
+    served.on("/v1/evaluations", Answer([]))
+
+    assert (await run("eval", "list")).out == "No evals found\n"
 
 
 async def test_the_list_takes_no_argument_and_has_json(served, run):
