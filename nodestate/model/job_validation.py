@@ -39,10 +39,13 @@ PAYLOAD: Final = "job can't be submitted with a payload, only dispatched"
 CORE: Final = "job type cannot be core"
 
 _HEALTH_CHECKS: Final = ("checks", "task_states")
+_UINT64_MAX: Final = 2**64 - 1
+_UINT64_DIGITS: Final = 20
 _DELAY_FUNCTIONS: Final = ("constant", "exponential", "fibonacci")
-_DISTINCT: Final = ("distinct_hosts", "distinct_property")
+_DISTINCT_PROPERTY: Final = "distinct_property"
+_DISTINCT: Final = ("distinct_hosts", _DISTINCT_PROPERTY)
 _WITHOUT_TARGETS: Final = ("distinct_hosts",)
-_WITHOUT_R_TARGET: Final = ("is_set", "is_not_set", "distinct_property")
+_WITHOUT_R_TARGET: Final = ("is_set", "is_not_set")
 _WITH_BOTH_TARGETS: Final = (
     "=", "==", "is", "!=", "not", "<", "<=", ">", ">=", "version", "semver", "regexp",
     "set_contains", "set_contains_all", "set_contains_any",
@@ -404,10 +407,34 @@ def _in_constraint(constraint: Constraint) -> Iterator[str]:
     elif operand in _WITH_BOTH_TARGETS:
         if not constraint.r_target:
             yield f'Operator "{operand}" requires an RTarget'
+    elif operand == _DISTINCT_PROPERTY:
+        if constraint.r_target:
+            yield from _in_count(constraint.r_target)
     elif operand not in (*_WITHOUT_TARGETS, *_WITHOUT_R_TARGET):
         yield f'Unknown constraint type "{operand}"'
     if operand not in _WITHOUT_TARGETS and not constraint.l_target:
         yield "No LTarget provided but is required by constraint"
+
+
+def _in_count(text: str) -> Iterator[str]:
+    """Yield why a text does not say how many may share a property's value."""
+    if not (text.isascii() and text.isdigit()):
+        reason = "invalid syntax"
+    else:
+        # Only so many digits: a number of thousands of them is none to Python.
+        count = int(text.lstrip("0")[: _UINT64_DIGITS + 1] or "0")
+        if count < 1:
+            yield (
+                "Distinct Property must have an allowed count of 1 or greater: "
+                f"{count} < 1"
+            )
+        if count <= _UINT64_MAX:
+            return
+        reason = "value out of range"
+    yield (
+        f'Failed to convert RTarget "{text}" to uint64: '
+        f'strconv.ParseUint: parsing "{text}": {reason}'
+    )
 
 
 def _time(ns: int) -> str:

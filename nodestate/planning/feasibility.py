@@ -23,6 +23,7 @@ from nodestate.planning.occupancy import Occupancy
 MISSING_DRIVERS: Final = "missing drivers"
 MISSING_VOLUMES: Final = "missing compatible host volumes"
 MISSING_DEVICES: Final = "missing devices"
+UINT64_DIGITS: Final = 20
 PROPERTY_COUNT_DEFAULT: Final = 1
 
 _TRUE_TEXTS: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
@@ -185,5 +186,6 @@ def _count_max(text: str) -> int:
     """Return how many may share a value; none may if the text is no number."""
     if not text:
         return PROPERTY_COUNT_DEFAULT
-    is_number = text.isascii() and text.isdigit() and len(text) < 19
-    return int(text) if is_number else 0
+    digits = text.lstrip("0")
+    is_number = digits.isascii() and digits.isdigit() and len(digits) <= UINT64_DIGITS
+    return int(digits) if is_number else 0

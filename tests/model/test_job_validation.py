@@ -286,10 +286,41 @@ def test_a_constraint(constraint, why):
 
 
 @pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("0", "Distinct Property must have an allowed count of 1 or greater: 0 < 1"),
+        *(
+            (
+                text,
+                f'Failed to convert RTarget "{text}" to uint64: strconv.ParseUint: '
+                f'parsing "{text}": {reason}',
+            )
+            for text, reason in (
+                ("two", "invalid syntax"),
+                ("-1", "invalid syntax"),
+                ("\u0663", "invalid syntax"),
+                (str(2**64), "value out of range"),
+                ("9" * 5000, "value out of range"),
+            )
+        ),
+    ],
+)
+def test_how_many_may_share_a_property(text, why):
+    constraint = {"LTarget": "a", "Operand": "distinct_property", "RTarget": text}
+    fault = f"Constraint 1 validation failed: {listed([why])}"
+
+    assert of_job(Constraints=[constraint]) == listed([fault])
+    assert of_group(Constraints=[constraint]) == in_group(fault)
+
+
+@pytest.mark.parametrize(
     "constraint",
     [
         {"Operand": "distinct_hosts"},
         {"LTarget": "a", "Operand": "distinct_property"},
+        {"LTarget": "a", "Operand": "distinct_property", "RTarget": "3"},
+        {"LTarget": "a", "Operand": "distinct_property", "RTarget": str(2**64 - 1)},
+        {"LTarget": "a", "Operand": "distinct_property", "RTarget": "0" * 5000 + "1"},
         {"LTarget": "a", "Operand": "is_not_set"},
         {"LTarget": "a", "RTarget": "b", "Operand": "set_contains_any"},
     ],
