@@ -172,7 +172,7 @@ async def test_what_is_waited_for_is_said_whenever_it_changes(served, run):
         ),
         Answer(
             drain_view(
-                group_drain(Next=["a3"]),
+                group_drain(Next=["a3"], Waiting=["a9"]),
                 {**system, "Waiting": ["a4"], "WaitsFor": "last"},
             ),
             index=54,
