@@ -317,7 +317,7 @@ async def heartbeat_node(call: Call) -> Reply:
     question = Heartbeat(
         key=call.node_key(),
         status=status,
-        secret_sha256=_proof(call, sent.secret_id),
+        secret_sha256=proof(call, sent.secret_id),
         at_ns=services.clock.now_ns(),
         asked_by=ANONYMOUS,
         seed=services.ids.new_seed(),
@@ -373,7 +373,7 @@ async def emit_events(call: Call) -> Reply:
     key = call.node_key()
     command = EmitNodeEvents(
         key=key,
-        secret_sha256=_proof(call, sent.secret_id),
+        secret_sha256=proof(call, sent.secret_id),
         events=_events(call, sent.node_events),
         at_ns=call.services.clock.now_ns(),
     )
@@ -398,7 +398,7 @@ def _events(call: Call, sent: Sequence[NodeEvent] | None) -> tuple[NodeEvent, ..
 # Proof
 
 
-def _proof(call: Call, sent: str) -> bytes:
+def proof(call: Call, sent: str) -> bytes:
     """Return the digest of the secret that the request came with."""
     secret = sent or call.token()
     if not secret:

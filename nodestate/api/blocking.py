@@ -99,17 +99,19 @@ async def wait_until_past(
     options: ReadOptions,
     key: WatchKey,
     current_index: Callable[[State], int],
+    *more_keys: WatchKey,
 ) -> None:
     """Return when the result's index is past the one asked for, or the wait is over.
 
-    `current_index` looks at the state and awaits nothing. A consistent read that had to
+    `current_index` looks at the state and awaits nothing; it is asked again whenever one
+    of the keys was touched. A consistent read that had to
     wait is made fresh once more, because it may have waited for minutes. Raises
     `ConnectionResetError` when the client has gone, so that nothing is kept for it.
     """
     services = call.services
     if current_index(services.view.state()) > options.index:
         return
-    await _wait_for_change(call, options, key, current_index)
+    await _wait_for_change(call, options, (key, *more_keys), current_index)
     if options.is_consistent:
         # What the request may take was meant for its answer, not for its wait.
         deadline_s = services.config.propose_timeout_s
@@ -119,7 +121,7 @@ async def wait_until_past(
 async def _wait_for_change(
     call: Call,
     options: ReadOptions,
-    key: WatchKey,
+    keys: tuple[WatchKey, ...],
     current_index: Callable[[State], int],
 ) -> None:
     services = call.services
@@ -129,7 +131,7 @@ async def _wait_for_change(
     wait_s = options.wait_s * (1 + services.ids.jitter() / JITTER_PART)
     is_over = False
     connection = call.connection()
-    with services.watch.waiter(key) as waiter:
+    with services.watch.waiter(*keys) as waiter:
 
         def end_wait() -> None:
             nonlocal is_over

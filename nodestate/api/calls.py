@@ -16,6 +16,7 @@ from nodestate.api.parameters import NO_QUERY, Query, ReadOptions
 from nodestate.api.problems import MISSING_NODE_ID, NO_LEADER, refused, too_many
 from nodestate.api.replies import JSON_TYPE, TEXT_TYPE, Body, Reply
 from nodestate.api.shapes import ServerListed, encode, list_servers, prettify
+from nodestate.api.work_cache import WorkCache
 from nodestate.clock import Clock, IdSource
 from nodestate.config import ServerConfig
 from nodestate.errors import NoLeaderError, RequestError
@@ -87,6 +88,7 @@ class Services:
         self.bare_read = parameters.bare_read(dependencies.config)
         self.nodes = NodeCache()
         self.lists = ListCache(dependencies.clock)
+        self.work = WorkCache(dependencies.clock)
         self.jobs: RecordCache[JobKey] = RecordCache()
         self.job_stubs: RecordCache[JobKey] = RecordCache()
         self.job_stubs_of_all: RecordCache[JobKey] = RecordCache()

@@ -7,7 +7,10 @@ import msgspec
 
 from nodestate.api import (
     agent,
+    agent_allocations,
     allocations,
+    drain_preview,
+    evaluations,
     job_listing,
     job_plan,
     job_writes,
@@ -40,6 +43,7 @@ OPERATOR_SNAPSHOT_SAVE: Final = "operator:snapshot-save"
 NAMESPACE_LIST_JOBS: Final = "namespace:list-jobs"
 NAMESPACE_READ_JOB: Final = "namespace:read-job"
 NAMESPACE_SUBMIT_JOB: Final = "namespace:submit-job"
+NAMESPACE_ALLOC_LIFECYCLE: Final = "namespace:alloc-lifecycle"
 MANAGEMENT: Final = "management"
 OPEN: Final = "open"
 
@@ -85,10 +89,24 @@ ROUTES: Final = (
     ),
     Route(
         WRITES,
+        "/v1/node/:id/allocations",
+        "node.report_allocations",
+        agent_allocations.report_allocations,
+        NODE_SECRET,
+    ),
+    Route(
+        WRITES,
         "/v1/node/:id/evaluate",
         "node.evaluate",
         nodes.evaluate_node,
         NODE_WRITE,
+    ),
+    Route(
+        READS,
+        "/v1/node/:id/drain",
+        "node.read_drain",
+        drain_preview.read_drain,
+        NODE_READ,
     ),
     Route(WRITES, "/v1/node/:id/drain", "node.drain", nodes.drain_node, NODE_WRITE),
     Route(WRITES, "/v1/node/:id/purge", "node.purge", nodes.purge_node, NODE_WRITE),
@@ -193,6 +211,48 @@ ROUTES: Final = (
         "job.plan",
         job_plan.plan_job,
         NAMESPACE_SUBMIT_JOB,
+    ),
+    Route(
+        READS,
+        "/v1/allocations",
+        "allocations.list",
+        allocations.list_allocations,
+        NAMESPACE_READ_JOB,
+    ),
+    Route(
+        READS,
+        "/v1/allocation/:id",
+        "allocation.read",
+        allocations.read_allocation,
+        NAMESPACE_READ_JOB,
+    ),
+    Route(
+        WRITES,
+        "/v1/allocation/:id/stop",
+        "allocation.stop",
+        allocations.stop_allocation,
+        NAMESPACE_ALLOC_LIFECYCLE,
+    ),
+    Route(
+        READS,
+        "/v1/evaluations",
+        "evaluations.list",
+        evaluations.list_evaluations,
+        NAMESPACE_READ_JOB,
+    ),
+    Route(
+        READS,
+        "/v1/evaluation/:id",
+        "evaluation.read",
+        evaluations.read_evaluation,
+        NAMESPACE_READ_JOB,
+    ),
+    Route(
+        READS,
+        "/v1/evaluation/:id/allocations",
+        "evaluation.allocations",
+        allocations.list_evaluation_allocations,
+        NAMESPACE_READ_JOB,
     ),
     Route(READS, "/v1/status/leader", "status.leader", status.read_leader, OPEN),
     Route(READS, "/v1/status/peers", "status.peers", status.list_peers, OPEN),

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from nodestate.errors import NoLeaderError, OutcomeUnknownError
+from nodestate.fsm.keys import node_allocations_key
 from nodestate.fsm.state import ALLOCATIONS
-from nodestate.watch import table_key
+from nodestate.model.node_id import node_key
 from tests.api.conftest import (
     NODE_ID,
     NODE_PATH,
@@ -221,10 +222,10 @@ async def test_a_change_between_waking_and_reading_is_not_lost(api: Api):
     assert answer.index == answer.json["ModifyIndex"] > index
 
 
-async def test_allocations_wait_for_their_table(api: Api):
+async def test_allocations_of_a_node_wait_for_their_own_key(api: Api):
     async def touch() -> None:
         api.replica.state().indexes[ALLOCATIONS] = 77
-        api.replica.watch.wake([table_key(ALLOCATIONS)])
+        api.replica.watch.wake([node_allocations_key(node_key(NODE_ID))])
 
     answer = await api.read_during(f"{NODE_PATH}/allocations?index=1", touch)
 

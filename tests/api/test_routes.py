@@ -6,6 +6,7 @@ from nodestate.api.calls import Call
 from nodestate.api.replies import Reply
 from nodestate.api.routes import (
     MANAGEMENT,
+    NAMESPACE_ALLOC_LIFECYCLE,
     NAMESPACE_LIST_JOBS,
     NAMESPACE_READ_JOB,
     NAMESPACE_SUBMIT_JOB,
@@ -41,6 +42,12 @@ def leads_to(path: str, method: str = "GET") -> tuple[str | None, str]:
         ("/v1/node/abc/allocations", "node.allocations", "abc"),
         ("/v1/node/abc/allocations/", "node.allocations", "abc"),
         ("/v1/node//allocations", "node.allocations", ""),
+        ("/v1/node/abc/drain", "node.read_drain", "abc"),
+        ("/v1/allocations", "allocations.list", ""),
+        ("/v1/allocation/abc", "allocation.read", "abc"),
+        ("/v1/evaluations", "evaluations.list", ""),
+        ("/v1/evaluation/abc", "evaluation.read", "abc"),
+        ("/v1/evaluation/abc/allocations", "evaluation.allocations", "abc"),
         ("/v1/status/leader/", "status.leader", ""),
     ],
 )
@@ -144,7 +151,13 @@ def test_every_route_has_a_name_of_its_own_and_is_found():
 def test_every_route_says_who_may_use_it():
     for route in ROUTES:
         assert route.is_write is (route.methods is not READS)
-        writing = {NODE_WRITE, NODE_SECRET, MANAGEMENT, NAMESPACE_SUBMIT_JOB}
+        writing = {
+            NODE_WRITE,
+            NODE_SECRET,
+            MANAGEMENT,
+            NAMESPACE_SUBMIT_JOB,
+            NAMESPACE_ALLOC_LIFECYCLE,
+        }
         reading = {
             NODE_READ,
             NAMESPACE_LIST_JOBS,
