@@ -1,19 +1,19 @@
 """What holds whatever happens to jobs, nodes and drains; numbers as in section 8.4."""
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from msgspec.structs import replace
 from typing_extensions import override
 
-from nodestate.model.allocation import Allocation
 from nodestate.model.command import Command, MarkAllocations
-from nodestate.model.job import JobKey, JobType, MigrateStrategy
-from nodestate.model.node import NodeStatus
+from nodestate.model.job import JobKey, JobType, MigrateStrategy, TaskGroup
+from nodestate.model.node import NetworkResource, Node, NodeStatus, Port
 from nodestate.model.outcome import Outcome
 from tests.planning.clusters import Cluster, roomy
+from tests.planning.invariants import Before, check_rest
 from tests.planning.works import SECOND_NS, group, job, with_command
 
 NODES = range(1, 5)
@@ -30,10 +30,30 @@ def key(id_: str) -> JobKey:
 def group_of(kind: JobType, count: int, **fields: Any):
     is_service = kind is JobType.SERVICE
     migrate = MigrateStrategy(max_parallel=MAX_PARALLEL) if is_service else None
-    return group(
+    wanted = group(
         count=min(count, 1) if kind is JobType.SYSTEM else count,
         migrate=migrate,
         **fields,
+    )
+    return with_port(wanted) if kind is JobType.BATCH else wanted
+
+
+def with_port(wanted: TaskGroup) -> TaskGroup:
+    """The group with a port that there is once on each node."""
+    network = NetworkResource(mbits=1, reserved_ports=[Port(label="p", value=8080)])
+    (task,) = wanted.tasks
+    assert task.resources is not None
+    resources = replace(task.resources, networks=[network])
+    return replace(wanted, tasks=(replace(task, resources=resources),))
+
+
+def home(number: int, cpu: int = 400) -> Node:
+    """A node with a network."""
+    bare = roomy(number, cpu=cpu)
+    assert bare.node_resources is not None
+    network = NetworkResource(device="eth0", cidr=f"10.0.0.{number}/32", mbits=1000)
+    return replace(
+        bare, node_resources=replace(bare.node_resources, networks=[network])
     )
 
 
@@ -42,76 +62,10 @@ class Watched(Cluster):
 
     @override
     def apply(self, command: Command) -> Outcome:
-        before = dict(self.state.allocations)
-        nodes = dict(self.state.nodes)
+        before = Before(self.state)
         outcome = super().apply(command)
-        for id_, one in self.state.allocations.items():
-            old = before.get(id_)
-            if old is None:
-                home = nodes[one.node_key]
-                assert home.status is NodeStatus.READY, "1"
-                assert home.scheduling_eligibility == "eligible", "1"
-            elif old.is_server_terminal:
-                assert one.is_server_terminal, "12"
-            assert one.alloc_modify_index <= one.modify_index, "5"
-            assert one.create_index <= one.modify_index, "5"
-        if isinstance(command, MarkAllocations) and command.is_paced:
-            self._check_pace(command, before)
-        self._check_links()
+        before.check(self.state, command)
         return outcome
-
-    def _check_pace(
-        self, command: MarkAllocations, before: dict[str, Allocation]
-    ) -> None:
-        """8: a drain takes no group below Count - MaxParallel."""
-        for job_key, wanted in self.state.jobs.items():
-            (one,) = wanted.task_groups
-            if not set(command.ids) & {
-                a.id for a in self.state.allocations_of(job_key)
-            }:
-                continue
-            settled = [
-                a
-                for a in self.state.allocations_of(job_key)
-                if not a.is_terminal and not a.is_migrating and a.deployment_status
-            ]
-            assert len(settled) >= one.count - MAX_PARALLEL
-
-    def _check_links(self) -> None:
-        """7: of each two that follow each other both know."""
-        successors = Counter(
-            one.previous_allocation
-            for one in self.state.allocations.values()
-            if one.previous_allocation
-        )
-        assert max(successors.values(), default=0) <= 1
-        for id_ in successors:
-            previous = self.state.allocations[id_]
-            successor = self.state.allocations[previous.next_allocation]
-            assert successor.previous_allocation == id_
-
-    def check_rest(self) -> None:
-        """3 and 4: what holds once every evaluation is over."""
-        for job_key, wanted in self.state.jobs.items():
-            (one,) = wanted.task_groups
-            live = self.live(job_key)
-            names = Counter((a.name, a.node_key) for a in live)
-            assert max(names.values(), default=0) <= 1, "nothing runs twice"
-            if wanted.stop:
-                assert not live
-            elif wanted.type is not JobType.SYSTEM:
-                assert len(live) <= one.count
-                assert len({a.name for a in live}) == len(live)
-        blocked = Counter(
-            one.job_key for one in self.evaluations("blocked") if one.type != "system"
-        )
-        assert max(blocked.values(), default=0) <= 1
-        for node_key, node in self.state.nodes.items():
-            if node.status is NodeStatus.DOWN:
-                left = [
-                    a for a in self.state.allocations_on(node_key) if not a.is_terminal
-                ]
-                assert not left, "nothing runs where nothing can"
 
 
 Step = Callable[[Watched], object]
@@ -170,10 +124,10 @@ def passing(seconds: int) -> Step:
     return act
 
 
-steps: st.SearchStrategy[Step] = st.one_of(
+happenings: st.SearchStrategy[Step] = st.one_of(
     st.builds(registering, job_ids, counts, is_changed=st.booleans()),
     st.builds(deregistering, job_ids, is_purge=st.booleans()),
-    numbers.map(lambda n: lambda cluster: cluster.add(roomy(n, cpu=400))),
+    numbers.map(lambda n: lambda cluster: cluster.add(home(n))),
     numbers.map(
         lambda n: where_there_is(n, lambda c, n: c.set_status(n, NodeStatus.DOWN))
     ),
@@ -196,6 +150,11 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.integers(0, 20).map(failing),
     st.sampled_from([1, 10, 60]).map(passing),
     st.just(lambda cluster: cluster.obey()),
+)
+"""What clients and agents do."""
+
+steps = st.one_of(
+    happenings,
     st.just(lambda cluster: cluster.settle()),
     st.just(lambda cluster: cluster.move()),
     st.just(lambda cluster: cluster.lead()),
@@ -204,7 +163,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
 
 def fresh() -> Watched:
     cluster = Watched()
-    cluster.add(*[roomy(number, cpu=400) for number in NODES])
+    cluster.add(*[home(number) for number in NODES])
     for id_, kind in KINDS.items():
         registering(id_, 2, is_changed=False)(cluster)
         assert kind
@@ -223,7 +182,7 @@ def test_whatever_happens(history, placements_max):
 
         cluster.rest()
 
-    cluster.check_rest()
+    check_rest(cluster.state)
 
 
 @pytest.mark.row("M18")
@@ -265,9 +224,9 @@ def test_with_room_and_agents_every_drain_ends_and_leaves_nothing(
     cluster = fresh()
     for step in history:
         step(cluster)
-    cluster.add(*[roomy(number, cpu=10_000) for number in range(10, 14)])
+    cluster.add(*[home(number, cpu=10_000) for number in range(10, 14)])
     for number in set(drained) | set(NODES):
-        cluster.add(roomy(number, cpu=400))
+        cluster.add(home(number))
         cluster.set_status(number, NodeStatus.READY)
     # Batch work ends by itself only if somebody ends it, and failures fill names up.
     if key("bat") in cluster.state.jobs:
