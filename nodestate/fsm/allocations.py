@@ -6,7 +6,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from nodestate.fsm.evaluations import Cause, make_evaluation
-from nodestate.fsm.pacing import NO_BUDGET, group_budget
+from nodestate.fsm.pacing import NO_BUDGET, group_budget, is_forced, is_unfinished
 from nodestate.fsm.state import ALLOCATIONS, State
 from nodestate.model.allocation import (
     CLIENT_STATUSES,
@@ -183,9 +183,7 @@ def decide_mark_allocations(
     if not found and command.ids and not command.is_drain:
         return Refused(RefusalCode.NOT_FOUND, ALLOCATION_NOT_FOUND)
     if command.is_drain:
-        found = [item for item in found if _is_drained(state, item)]
-    if command.is_paced:
-        found = _paced(state, found)
+        found = _let_go(state, found, command)
     cause = Cause(index, command.at_ns, command.seed)
     trigger = Trigger.NODE_DRAIN if command.is_drain else Trigger.ALLOC_STOP
     marked: list[Event] = []
@@ -212,13 +210,38 @@ def decide_mark_allocations(
     return [*marked, *(wanted[key] for key in sorted(wanted))]
 
 
-def _is_drained(state: State, allocation: Allocation) -> bool:
-    """Say whether a drain that goes on now wants the allocation gone."""
-    node = state.node(allocation.node_key)
-    if node is None or node.drain_strategy is None:
+def _let_go(
+    state: State, allocations: list[Allocation], command: MarkAllocations
+) -> list[Allocation]:
+    """Return what drains that go on now want gone, and what may go at this moment.
+
+    A drain that was to be forced may have been given more time since it was looked at:
+    then it waits as any other does.
+    """
+    unpaced: list[Allocation] = []
+    paced: list[Allocation] = []
+    for allocation in allocations:
+        node = state.node(allocation.node_key)
+        strategy = None if node is None else node.drain_strategy
+        if strategy is None:
+            continue
+        is_system = allocation.job_type is JobType.SYSTEM
+        if is_system and strategy.ignore_system_jobs:
+            continue
+        if command.is_paced or not is_forced(strategy, command.at_ns):
+            paced.append(allocation)
+        else:
+            unpaced.append(allocation)
+    last = [one for one in paced if _comes_last(state, one, command)]
+    let_go = {one.id for one in (*unpaced, *last, *_paced(state, paced))}
+    return [one for one in allocations if one.id in let_go]
+
+
+def _comes_last(state: State, allocation: Allocation, command: MarkAllocations) -> bool:
+    """Say whether it is a system allocation, and nothing else is left on its node."""
+    if command.is_paced or allocation.job_type is not JobType.SYSTEM:
         return False
-    is_ignored = node.drain_strategy.ignore_system_jobs
-    return not (is_ignored and allocation.job_type is JobType.SYSTEM)
+    return not any(map(is_unfinished, state.allocations_on(allocation.node_key)))
 
 
 def _paced(state: State, allocations: list[Allocation]) -> list[Allocation]:

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from nodestate.model.allocation import Allocation
-from nodestate.model.job import TaskGroup
+from nodestate.model.job import JobType, TaskGroup
+from nodestate.model.node import DrainStrategy
 
 NO_BUDGET: Final = 0
 
@@ -35,3 +36,23 @@ def group_budget(group: TaskGroup, allocations: Iterable[Allocation]) -> int:
         for allocation in allocations
     )
     return max(NO_BUDGET, settled - (group.count - group.migrate.max_parallel))
+
+
+def deadline_ns(strategy: DrainStrategy) -> int | None:
+    """Return when the drain is forced; 0 for at once, `None` for never."""
+    if strategy.deadline < 0:
+        return 0
+    return strategy.force_deadline.ns or None
+
+
+def is_forced(strategy: DrainStrategy, at_ns: int) -> bool:
+    """Say whether a drain waits for nothing any more."""
+    deadline = deadline_ns(strategy)
+    return deadline is not None and at_ns >= deadline
+
+
+def is_unfinished(allocation: Allocation) -> bool:
+    """Say whether the allocation holds a drain up."""
+    return (
+        allocation.job_type is not JobType.SYSTEM and not allocation.is_client_terminal
+    )

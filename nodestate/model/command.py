@@ -207,8 +207,9 @@ class ReportAllocations(_Command, frozen=True, kw_only=True, tag="allocation.rep
 class MarkAllocations(_Command, frozen=True, kw_only=True, tag="allocation.mark"):
     """Tell schedulers what to do with allocations, and have their jobs looked at.
 
-    `is_drain` marks hold only where the node still drains. With `is_paced` they also keep
-    to what the group's `migrate` lets move at once, as things stand when they are applied.
+    `is_drain` marks hold only where the node still drains. With `is_paced`, or where the
+    drain's deadline is not over, they also keep to what the group's `migrate` lets move
+    at once, as things stand when they are applied, and to it that system jobs go last.
     Without `is_drain` an operator asks, and it holds for whatever still runs.
     """
 

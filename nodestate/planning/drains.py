@@ -11,7 +11,12 @@ from enum import StrEnum
 from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
-from nodestate.fsm.pacing import group_budget, is_settled
+from nodestate.fsm.pacing import (
+    deadline_ns,
+    group_budget,
+    is_settled,
+    is_unfinished,
+)
 from nodestate.fsm.state import State
 from nodestate.model.allocation import Allocation
 from nodestate.model.command import (
@@ -110,20 +115,6 @@ def in_batches(items: Iterable[T], size_max: int) -> Iterator[tuple[T, ...]]:
         yield batch
 
 
-def deadline_ns(strategy: DrainStrategy) -> int | None:
-    """Return when the drain is forced; 0 for at once, `None` for never."""
-    if strategy.deadline < 0:
-        return 0
-    return strategy.force_deadline.ns or None
-
-
-def _is_unfinished(allocation: Allocation) -> bool:
-    """Say whether the allocation holds a drain up."""
-    return (
-        allocation.job_type is not JobType.SYSTEM and not allocation.is_client_terminal
-    )
-
-
 def _is_to_mark(allocation: Allocation) -> bool:
     return not (allocation.is_terminal or allocation.is_migrating)
 
@@ -152,7 +143,7 @@ class _Survey:
             and _is_to_mark(allocation)
             and not strategy.ignore_system_jobs
         ]
-        unfinished = [one for one in allocations if _is_unfinished(one)]
+        unfinished = [one for one in allocations if is_unfinished(one)]
         deadline = deadline_ns(strategy)
         if not unfinished:
             self.system_ids += system_ids
@@ -276,7 +267,7 @@ def view_drain(
         groups.setdefault(group_key, []).append(allocation)
     is_forced = deadline is not None and now_ns >= deadline
     is_held_up = any(
-        _is_unfinished(one) for allocations in groups.values() for one in allocations
+        is_unfinished(one) for allocations in groups.values() for one in allocations
     )
     look = _GroupLook(
         state,

@@ -13,7 +13,7 @@ from nodestate.model.allocation import (
     TaskState,
 )
 from nodestate.model.command import AgentReport, ReportAllocations
-from nodestate.model.job import JobType
+from nodestate.model.job import JobKey, JobType
 from nodestate.model.node import NodeKey
 from nodestate.model.outcome import (
     ALLOCATION_NOT_FOUND,
@@ -39,6 +39,7 @@ from tests.fsm.work import (
     stop_job,
 )
 
+SYSTEM = JobKey(("default", "system"))
 HEALTHY = DeploymentStatus(healthy=True, timestamp=Timestamp(5))
 
 
@@ -286,7 +287,7 @@ def test_an_operator_is_told_of_an_unknown_allocation(log):
 
 @pytest.mark.row("D5")
 def test_marks_of_a_drain_make_one_evaluation_per_job(log):
-    log.accept(drain())
+    log.accept(drain(-1))
 
     told = log.accept(mark("a-1", "a-2", "a-3", "none", is_drain=True))
 
@@ -301,7 +302,7 @@ def test_marks_of_a_drain_that_is_over_do_nothing(log):
 
 
 def test_marks_that_are_there_make_no_evaluation(log):
-    log.accept(drain())
+    log.accept(drain(-1))
     log.accept(mark("a-1", is_drain=True))
 
     assert log.accept(mark("a-1", is_drain=True)).index == 0
@@ -335,6 +336,42 @@ def test_forced_marks_wait_for_nobody(log):
 
     assert log.alloc("a-1").is_migrating
     assert log.alloc("a-2").is_migrating
+
+
+def test_forced_marks_wait_if_the_drain_was_given_more_time_meanwhile(log):
+    """What was planned when the deadline was over must not hold for the new one."""
+    for id_, node_key in (("a-1", N1), ("a-2", N1), ("a-3", N2)):
+        log.accept(healthy(id_, node_key))
+    log.accept(drain(-1))
+    log.accept(drain())
+
+    log.accept(mark("a-1", "a-2", is_drain=True))
+
+    assert log.alloc("a-1").is_migrating
+    assert not log.alloc("a-2").is_migrating
+
+
+def test_a_forced_mark_holds_from_the_moment_in_which_the_deadline_is_over(log):
+    log.accept(drain(60 * 10**9))
+
+    early = log.accept(mark("a-1", is_drain=True, at_ns=START_NS + 60 * 10**9 - 1))
+    log.accept(mark("a-1", is_drain=True, at_ns=START_NS + 60 * 10**9))
+
+    assert early.index == 0
+    assert log.alloc("a-1").is_migrating
+
+
+def test_system_jobs_are_marked_once_nothing_else_is_left(log):
+    log.accept(register_job(job("system", type=JobType.SYSTEM)))
+    log.place(placement("s-1"), of=SYSTEM)
+    log.accept(drain())
+
+    assert log.accept(mark("s-1", is_drain=True)).index == 0
+    for id_ in ("a-1", "a-2"):
+        log.accept(report(reported(id_, client_status="complete")))
+    log.accept(mark("s-1", is_drain=True))
+
+    assert log.alloc("s-1").is_migrating
 
 
 def test_paced_marks_of_a_purged_job_do_nothing(log):

@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 
-from nodestate.fsm.pacing import group_budget
+from nodestate.fsm.pacing import group_budget, is_forced, is_unfinished
 from nodestate.model.allocation import (
     Allocation,
     DeploymentStatus,
     DesiredTransition,
 )
-from nodestate.model.job import MigrateStrategy
+from nodestate.model.job import JobType, MigrateStrategy
+from nodestate.model.node import DrainStrategy
+from nodestate.model.timestamp import Timestamp
 from tests.fsm.work import group
 
 HEALTHY = DeploymentStatus(healthy=True)
@@ -64,3 +66,33 @@ def test_no_parallel_moves_are_none():
 
 def test_a_group_that_says_nothing_of_moving_is_not_moved():
     assert group_budget(group(migrate=None), [allocation()] * 4) == 0
+
+
+@pytest.mark.parametrize(
+    ("strategy", "at_ns", "expected"),
+    [
+        (DrainStrategy(deadline=-1), 0, True),
+        (DrainStrategy(), 10**18, False),
+        (DrainStrategy(deadline=5, force_deadline=Timestamp(100)), 99, False),
+        (DrainStrategy(deadline=5, force_deadline=Timestamp(100)), 100, True),
+    ],
+)
+def test_a_drain_is_forced_at_once_at_its_deadline_or_never(strategy, at_ns, expected):
+    assert is_forced(strategy, at_ns) is expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "desired", "client", "expected"),
+    [
+        (JobType.SERVICE, "run", "running", True),
+        (JobType.SERVICE, "stop", "running", True),
+        (JobType.BATCH, "run", "complete", False),
+        (JobType.SYSTEM, "run", "running", False),
+    ],
+)
+def test_what_agents_have_not_reported_over_holds_a_drain_up(
+    kind, desired, client, expected
+):
+    one = Allocation(job_type=kind, desired_status=desired, client_status=client)
+
+    assert is_unfinished(one) is expected

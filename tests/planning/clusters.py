@@ -202,7 +202,7 @@ class Cluster:
         return self
 
     def mark(self, *allocations: Allocation) -> "Cluster":
-        """Have allocations moved off a node that drains."""
+        """Have allocations moved off a node whose drain is forced."""
         ids = tuple(one.id for one in allocations)
         self.accept(
             MarkAllocations(

@@ -113,7 +113,7 @@ def test_a_sticky_disk_moves_off_a_node_that_drains():
     (old,) = cluster.live()
     number = int(old.node_name.rpartition("-")[2])
 
-    cluster.drain(number).mark(old).settle()
+    cluster.drain(number, -1).mark(old).settle()
 
     (new,) = cluster.live()
     assert new.previous_allocation == old.id
@@ -206,7 +206,7 @@ def test_a_long_change_is_cut(change):
 @pytest.mark.usefixtures("short_plans")
 def test_what_moves_is_cut_with_its_replacement():
     cluster = Cluster().add(roomy(1)).register(job(group(count=5))).settle().obey()
-    cluster.add(roomy(2)).drain(1).mark(*cluster.live())
+    cluster.add(roomy(2)).drain(1, -1).mark(*cluster.live())
     cluster.entries.clear()
 
     cluster.settle()

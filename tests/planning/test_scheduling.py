@@ -241,7 +241,7 @@ def test_the_newest_alone_waits():
 def test_what_moves_stops_though_there_is_no_other_node():
     """RC56."""
     cluster = Cluster().add(roomy(1)).register(job(group(count=2))).settle().obey()
-    cluster.drain(1)
+    cluster.drain(1, -1)
 
     cluster.mark(*cluster.live()).settle()
 
