@@ -20,7 +20,7 @@ from nodestate.model.node import NodeStatus
 
 WATCH_S: Final = 60.0
 """How long a watch waits. A server that hangs is left alone no sooner than after that."""
-WATCH_PAUSE_S: Final = 0.1
+WATCH_PAUSE_S: Final = 0.2
 """Least time between two looks at what is assigned: changes come in swarms."""
 REPORT_EVERY_S: Final = 0.2
 REPORTS_PER_CALL_MAX: Final = 64
@@ -264,7 +264,9 @@ class NodeAgent:
             unreported = [one for one in self.machines.values() if one.is_unreported]
             for first in range(0, len(unreported), REPORTS_PER_CALL_MAX):
                 batch = unreported[first : first + REPORTS_PER_CALL_MAX]
-                if not await self._send(batch):
+                async with self._servers.reporting:
+                    is_told = await self._send(batch)
+                if not is_told:
                     self._has_reports.set()
                     await self._servers.pause(RETRY_S)
                     break

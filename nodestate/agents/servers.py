@@ -5,6 +5,7 @@ the next one while that server rests. A server rests when it could not be reache
 no answer: what one node has found out, the others need not find out again.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -19,6 +20,8 @@ from nodestate.errors import (
 
 REST_S_MIN: Final = 0.5
 REST_S_MAX: Final = 10.0
+REPORTS_AT_ONCE_MAX: Final = 48
+"""Reports under way in one process: more would only open connections, not be faster."""
 ATTEMPTS_S_MAX: Final = 60.0
 """How long one question goes from server to server before it is given up."""
 
@@ -38,7 +41,8 @@ class Servers:
     """The servers of a cluster, as all the nodes of a fleet see them.
 
     `error_count` counts the questions that a server did not answer, `last_error` says
-    why. Each question is held up by about `latency_s`, as on a slow network.
+    why. Each question is held up by about `latency_s`, as on a slow network. Whoever
+    reports holds `reporting`; heartbeats wait for nobody.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Servers:
         self._servers = [_Standing(client) for client in clients]
         self._clock = clock
         self._ids = ids
+        self.reporting = asyncio.Semaphore(REPORTS_AT_ONCE_MAX)
         self.latency_s = latency_s
         self.error_count = 0
         self.last_error = ""
@@ -97,11 +102,13 @@ class Servers:
         """
         now_s = self._clock.monotonic_s()
         round_number, own = divmod(number, len(self._servers))
+        if self._servers[own].rests_until_s <= now_s:
+            return self._servers[own]
         others = self._servers[own + 1 :] + self._servers[:own]
         first = round_number % max(len(others), 1)
-        turns = [self._servers[own], *others[first:], *others[:first]]
-        awake = (server for server in turns if server.rests_until_s <= now_s)
-        return next(awake, min(turns, key=lambda server: server.rests_until_s))
+        turns = [*others[first:], *others[:first], self._servers[own]]
+        awake = [server for server in turns if server.rests_until_s <= now_s]
+        return awake[0] if awake else min(turns, key=lambda one: one.rests_until_s)
 
     async def _wait_for(self, server: _Standing) -> None:
         remaining_s = server.rests_until_s - self._clock.monotonic_s()

@@ -61,6 +61,7 @@ class TaskMachine:
         self, assignment: Assignment, behaviour: Behaviour, seed: str, now_ns: int
     ) -> None:
         self._assignment = assignment
+        self._health_ns = assignment.health_ns
         self._behaviour = behaviour
         self._origin = Origin(seed, assignment.node_id, assignment.id)
         self._phase_due_ns: int | None = None
@@ -96,6 +97,7 @@ class TaskMachine:
     def see(self, assignment: Assignment, now_ns: int) -> None:
         """Take down what the servers say now; stop what they no longer want."""
         self._assignment = assignment
+        self._health_ns = assignment.health_ns
         if self.phase is Phase.OVER:
             # It was given up while nobody heard of it, and has ended otherwise.
             self._revision += assignment.client_status == LOST
@@ -233,14 +235,14 @@ class TaskMachine:
 
     def _is_health_open(self) -> bool:
         is_judged = self._health is not None and self._health.healthy is not None
-        return not is_judged and self._assignment.health_ns is not None
+        return not is_judged and self._health_ns is not None
 
     def _health_due_ns(self) -> int | None:
         """Return when it is known: running without a break for long enough, or too late."""
-        limits_ns = self._assignment.health_ns
+        limits_ns = self._health_ns
         if limits_ns is None or not self._is_health_open():
             return None
-        if self.phase in {Phase.STOPPING, Phase.OVER}:
+        if self.phase is Phase.STOPPING or self.phase is Phase.OVER:
             return None
         healthy_ns, deadline_ns = limits_ns
         scaled_ns = self._behaviour.scaled_ns
@@ -252,7 +254,7 @@ class TaskMachine:
         return latest_ns
 
     def _judge_health(self, at_ns: int) -> None:
-        limits_ns = self._assignment.health_ns
+        limits_ns = self._health_ns
         assert limits_ns is not None
         deadline_ns = self._behaviour.scaled_ns(limits_ns[1])
         is_late = at_ns >= self._received_ns + deadline_ns

@@ -152,8 +152,9 @@ async def test_a_report_that_failed_is_made_again():
     world = World()
 
     async with world.running():
+        await world.clock.step(1)
         world.cluster.add(world.node_id)
-        await world.clock.step(0.15)
+        await world.clock.step(0.1)
         world.client.error = unreachable()
         await world.clock.step(3)
         assert world.cluster.reports == []
@@ -161,6 +162,18 @@ async def test_a_report_that_failed_is_made_again():
         await world.clock.step(20)
 
     assert world.status() == "complete"
+
+
+async def test_heartbeats_wait_for_no_report():
+    world = World()
+
+    async with world.running():
+        world.fleet._servers.reporting._value = 0
+        world.cluster.add(world.node_id)
+        await world.clock.step(60)
+
+    assert world.cluster.reports == []
+    assert len(world.cluster.heartbeats) >= 6
 
 
 async def test_a_report_that_is_refused_is_counted_and_made_again_later():
