@@ -9,6 +9,7 @@ Hashes are Nomad's: equal on two clusters for equal fields, and different when o
 has been changed.
 """
 
+import re
 from collections.abc import Iterable
 from hashlib import blake2b, sha256
 from typing import Final
@@ -26,8 +27,9 @@ ANONYMOUS_POLICY: Final = "anonymous"
 BOOTSTRAP_NAME: Final = "Bootstrap Token"
 
 HASH_BYTES: Final = 32
-_UUID_LENGTHS: Final = (8, 4, 4, 4, 12)
-_HEX_DIGITS: Final = frozenset("0123456789abcdef")
+_UUID: Final = re.compile(
+    "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+)
 
 
 class ACLPolicy(Record, frozen=True, kw_only=True):
@@ -147,10 +149,7 @@ def _hash(texts: Iterable[str]) -> bytes:
 def canonical_uuid(text: str) -> str | None:
     """Return a UUID in lower case, `None` for a text that is none."""
     lowered = text.lower()
-    parts = lowered.split("-")
-    if tuple(map(len, parts)) != _UUID_LENGTHS:
-        return None
-    return lowered if _HEX_DIGITS.issuperset("".join(parts)) else None
+    return lowered if _UUID.fullmatch(lowered) else None
 
 
 def secret_digest(secret: str) -> bytes:

@@ -337,6 +337,8 @@ def test_host_volumes_and_pools_are_asked_alike():
         ("a*b*b", "ab", False),
         ("a*b*b", "abb", True),
         ("*ab*ab*", "ab", False),
+        ("*ab*ab*", "xabx", False),
+        ("*aa*a*", "baab", False),
         ("*ab*ab*", "aabab", True),
         ("**", "x", True),
         ("a**b", "ab", True),
