@@ -25,7 +25,7 @@ EVENTS_MAX: Final = 10
 _HEAD: Final = {"id", "file", "steps", "kind", "reason"}
 _CHANGES: Final = {
     *("status", "text", "text_pattern", "headers"),
-    *("set", "like_step", "as_get", "form", "elapsed", "events_last", "rule"),
+    *("json", "set", "like_step", "as_get", "form", "elapsed", "events_last", "rule"),
     *("last_drain", "adds_secret", "drop_headers", "events_total", "event_indexes"),
 }
 
@@ -142,6 +142,8 @@ def _changed(
     for key in ("text_pattern", "form", "elapsed", "events_last", "events_total"):
         if key in change:
             expected = replace(expected, **{key: change[key]})
+    if "json" in change:
+        expected = replace(expected, json=json.loads(change["json"]), text=None)
     if "set" in change:
         expected = _with_values(change["set"], expected)
     if "rule" in change:
