@@ -132,7 +132,7 @@ def compare_jobs(old: Job | None, new: Job, changes: Mapping[str, Changes]) -> J
         type=DiffType.ADDED if old is None else kind,
         id=new.id,
         fields=fields if is_edited else None,
-        objects=objects if is_edited else None,
+        objects=(objects or None) if is_edited else None,
         task_groups=groups,
     )
 

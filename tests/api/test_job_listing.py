@@ -5,7 +5,7 @@ import pytest
 from nodestate.api.job_listing import format_token, parse_token
 from nodestate.model.job import JobKey
 from tests.api.conftest import Answer, Api
-from tests.api.working import job_body, submit
+from tests.api.working import add_node, job_body, report, schedule, submit
 
 STUB = {
     "ID", "ParentID", "Name", "Datacenters", "Type", "Priority", "Periodic",
@@ -114,7 +114,7 @@ async def test_pages_lead_through_all_namespaces(api: Api, per_page):
     seen: list[str] = []
     query = f"/v1/jobs?namespace=*&per_page={per_page}"
     token = ""
-    while True:
+    for _ in expected:
         answer = await api.get(f"{query}&next_token={token.replace('%', '%25')}")
         seen += [stub["ID"] for stub in answer.json]
         assert len(answer.json) <= per_page
@@ -194,6 +194,20 @@ async def test_a_stub_is_encoded_once_for_each_version(api: Api, monkeypatch):
     await submit(api, "b", Priority=60)
     await api.get("/v1/jobs")
     assert encoded == ["b"]
+
+
+async def test_a_stub_shows_the_numbers_of_the_moment(api: Api):
+    await add_node(api)
+    await submit(api)
+    schedule(api)
+    placed = (await api.get("/v1/jobs")).json[0]
+    report(api, "running")
+    running = (await api.get("/v1/jobs")).json[0]
+
+    # The job itself is the same record as before.
+    assert placed["ModifyIndex"] == running["ModifyIndex"]
+    assert placed["JobSummary"]["Summary"]["grp"]["Starting"] == 1
+    assert running["JobSummary"]["Summary"]["grp"]["Running"] == 1
 
 
 async def test_a_list_is_pretty_and_has_a_head(api: Api):

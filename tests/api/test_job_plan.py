@@ -6,8 +6,12 @@ from typing import Any
 import pytest
 
 from nodestate.api.job_plan import DRY_RUNS_MAX
+from nodestate.fsm.state import State
+from nodestate.model.command import UpdateNodeStatus
+from nodestate.model.node import NodeStatus
+from nodestate.model.node_id import node_key
 from nodestate.planning.scheduling import dry_run
-from tests.api.conftest import Answer, Api
+from tests.api.conftest import NODE_ID, Answer, Api
 from tests.api.working import add_node, group_body, job_body, schedule, submit
 
 NOTHING = {
@@ -86,6 +90,31 @@ async def test_what_would_become_of_what_runs(api: Api, group, expected, type_):
     (shown,) = answer.json["Diff"]["TaskGroups"]
     assert sum(shown["Updates"].values()) == sum(expected.values())
     assert (await api.get("/v1/job/web")).body == before
+
+
+async def test_what_happens_meanwhile_is_not_in_it(api: Api, monkeypatch):
+    """The plan is of one moment, though others have their turn while it is made."""
+
+    def interrupted(state: State, *rest: Any):
+        yield
+        api.replica.apply(UpdateNodeStatus(**down))
+        return (yield from dry_run(state, *rest))
+
+    await add_node(api)
+    key = node_key(NODE_ID)
+    down: dict[str, Any] = {
+        "key": key,
+        "status": NodeStatus.DOWN,
+        "secret_sha256": api.replica.state().node_secrets[key],
+        "seed": b"",
+        "at_ns": api.clock.now_ns(),
+    }
+    monkeypatch.setattr("nodestate.api.job_plan.dry_run", interrupted)
+
+    answer = await plan(api)
+
+    assert api.replica.state().nodes[key].status is NodeStatus.DOWN
+    assert answer.json["FailedTGAllocs"] is None
 
 
 async def test_a_diff_is_there_only_if_asked_for(api: Api):

@@ -168,6 +168,17 @@ async def test_a_read_of_a_job_waits_for_that_job(api: Api):
     assert answer.index == index + 2
 
 
+async def test_what_moves_the_table_alone_does_not_end_a_wait(api: Api):
+    index = (await submit(api)).index
+    await submit(api, "other")
+
+    answer = await api.read_during(
+        f"/v1/job/web?index={index}", lambda: submit(api, Priority=60)
+    )
+
+    assert answer.json["Priority"] == 60
+
+
 async def test_a_read_of_a_job_waits_for_it_to_come_and_to_go(api: Api):
     came = await api.read_during("/v1/job/web?index=1", lambda: submit(api))
     assert (came.status, came.json["ID"]) == (200, "web")
