@@ -19,7 +19,9 @@ from nodestate.model.acl import (
     ACLToken,
     RoleLink,
     canonical_uuid,
+    secret_digest,
 )
+from nodestate.model.node import NodeKey
 from nodestate.model.outcome import ACL_TOKEN_NOT_FOUND
 
 TOKENS_KEPT_MAX: Final = 8192
@@ -112,6 +114,15 @@ class Resolver:
             self._policies.clear()
         self._policies[record.name] = (record, policy)
         return policy
+
+
+def nodes_with_secret(state: State, secret: str) -> list[NodeKey]:
+    """Return the nodes that have this as their SecretID: whoever shows it is their agent.
+
+    To be asked where no token has it. A node's agent may do little, and each route says
+    what (V32 of the deviations); none of it is in a policy.
+    """
+    return state.nodes_with_secret(secret_digest(secret)) if secret else []
 
 
 def policy_names(state: State, token: ACLToken) -> list[str]:

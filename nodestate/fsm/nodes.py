@@ -192,7 +192,7 @@ def calls_for_evaluations(before: NodeStatus, after: NodeStatus) -> bool:
 def evolve_node_registered(state: State, event: NodeRegistered, index: int) -> None:
     """Write the record and the digest of its secret."""
     state.put_node(event.key, event.node)
-    state.node_secrets[event.key] = event.secret_sha256
+    state.put_node_secret(event.key, event.secret_sha256)
     state.indexes[NODES] = index
 
 

@@ -41,6 +41,7 @@ RESTORED: Final = (
     "node_keys",
     "draining_keys",
     "node_secrets",
+    "nodes_by_secret",
     "jobs",
     "system_job_keys",
     "job_versions",

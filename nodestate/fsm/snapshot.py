@@ -113,7 +113,8 @@ def decode_state(content: bytes) -> State:
     state.indexes.update(image.indexes)
     for key, node in image.nodes:
         state.put_node(key, canonical(node))
-    state.node_secrets.update(image.node_secrets)
+    for key, secret_sha256 in image.node_secrets:
+        state.put_node_secret(key, secret_sha256)
     _put_work(state, image)
     _put_acl(state, image)
     for row in image.sessions:

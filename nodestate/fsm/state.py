@@ -119,6 +119,7 @@ class State:
         "node_keys",
         "node_secrets",
         "nodes",
+        "nodes_by_secret",
         "restore",
         "sessions",
         "system_job_keys",
@@ -132,6 +133,7 @@ class State:
         self.node_keys: list[NodeKey] = []  # sorted: the order of the id's bytes
         self.draining_keys: dict[NodeKey, None] = {}
         self.node_secrets: dict[NodeKey, bytes] = {}
+        self.nodes_by_secret: GroupIndex[bytes, NodeKey] = GroupIndex()
         self.jobs: dict[JobKey, Job] = {}
         self.system_job_keys: dict[JobKey, None] = {}
         self.job_versions: dict[JobVersionKey, Job] = {}
@@ -170,6 +172,7 @@ class State:
         copy.node_keys = self.node_keys.copy()
         copy.draining_keys = self.draining_keys.copy()
         copy.node_secrets = self.node_secrets.copy()
+        copy.nodes_by_secret = self.nodes_by_secret.copy()
         copy.jobs = self.jobs.copy()
         copy.system_job_keys = self.system_job_keys.copy()
         copy.job_versions = self.job_versions.copy()
@@ -209,6 +212,10 @@ class State:
     def node(self, key: NodeKey) -> Node | None:
         """Return the node, `None` if there is none."""
         return self.nodes.get(key)
+
+    def nodes_with_secret(self, secret_sha256: bytes) -> list[NodeKey]:
+        """Return the nodes whose secret has this digest, sorted by key; mostly one."""
+        return sorted(self.nodes_by_secret.group(secret_sha256))
 
     def table_index(self, table: str) -> int:
         """Return the index of the last entry that changed the table, 0 if none did."""
@@ -302,7 +309,17 @@ class State:
         del self.nodes[key]
         del self.node_keys[bisect_left(self.node_keys, key)]
         self.draining_keys.pop(key, None)
-        self.node_secrets.pop(key, None)
+        secret_sha256 = self.node_secrets.pop(key, None)
+        if secret_sha256 is not None:
+            self.nodes_by_secret.discard(secret_sha256, key)
+
+    def put_node_secret(self, key: NodeKey, secret_sha256: bytes) -> None:
+        """Write the digest of a node's secret; for `evolve_*` alone."""
+        known = self.node_secrets.get(key)
+        if known is not None:
+            self.nodes_by_secret.discard(known, key)
+        self.node_secrets[key] = secret_sha256
+        self.nodes_by_secret.add(secret_sha256, key)
 
     def put_job(self, job: Job) -> None:
         """Write a record; for `evolve_*` alone."""

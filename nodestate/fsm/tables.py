@@ -92,6 +92,11 @@ def _secret_items(state: State) -> Iterator[Item]:
     return ((key, secrets[key]) for key in state.node_keys if key in secrets)
 
 
+def _put_secrets(state: State, items: list[Item]) -> None:
+    for key, secret_sha256 in items:
+        state.put_node_secret(key, secret_sha256)
+
+
 def _put_jobs(state: State, items: list[Item]) -> None:
     for _, job in items:
         state.put_job(job)
@@ -189,8 +194,7 @@ TABLES: Final = (
     Table(NODES, NodeKey, Node, _node_items,
           lambda state: len(state.nodes), _put_nodes),
     Table("node_secrets", NodeKey, bytes, _secret_items,
-          lambda state: len(state.node_secrets),
-          lambda state, items: state.node_secrets.update(items)),
+          lambda state: len(state.node_secrets), _put_secrets),
     Table(JOBS, JobKey, Job, lambda state: _sorted_items(state.jobs),
           lambda state: len(state.jobs), _put_jobs),
     Table(ALLOCATIONS, str, Allocation, lambda state: _sorted_items(state.allocations),

@@ -1,5 +1,7 @@
 """From secrets to who asks: in every state of the token, and remembered no longer than true."""
 
+from hashlib import sha256
+
 import pytest
 from msgspec.structs import replace
 
@@ -12,6 +14,7 @@ from nodestate.acl.resolve import (
     Identity,
     Resolver,
     Unresolved,
+    nodes_with_secret,
     policy_names,
 )
 from nodestate.fsm.snapshot import decode_state, encode_state
@@ -38,7 +41,18 @@ from tests.fsm.acls import (
     secret_of,
     uuid,
 )
-from tests.fsm.entries import START_NS, Log
+from tests.fsm.entries import (
+    N1,
+    N2,
+    N3,
+    OTHER_SECRET,
+    SECRET,
+    START_NS,
+    Log,
+    purge,
+    register,
+    registration,
+)
 
 NOW_NS = START_NS
 
@@ -244,6 +258,34 @@ def test_no_secret_is_kept(log):
 
     assert "-5ec2-" not in repr(vars(resolver))
     assert resolver._known.keys() == {uuid(1)}
+
+
+def test_an_agent_is_found_by_its_nodes_secret():
+    one, other = "11111111-2222-4333-8444-555555555555", "another"
+    digest = sha256(one.encode()).digest()
+    log = Log(
+        register(
+            registration(N2, secret=digest),
+            registration(N1, secret=digest),
+            registration(N3, secret=sha256(other.encode()).digest()),
+        )
+    )
+
+    assert nodes_with_secret(log.state, one) == [N1, N2]
+    assert nodes_with_secret(log.state, other) == [N3]
+    assert nodes_with_secret(log.state, "") == []
+    assert nodes_with_secret(log.state, "\udcff") == []
+
+    log.accept(purge(N1))
+
+    assert nodes_with_secret(log.state, one) == [N2]
+
+
+def test_a_node_that_comes_back_with_another_secret_has_only_that():
+    log = Log(register(), purge(), register(registration(N1, secret=OTHER_SECRET)))
+
+    assert log.state.nodes_with_secret(SECRET) == []
+    assert log.state.nodes_with_secret(OTHER_SECRET) == [N1]
 
 
 def test_a_glob_counts_for_tokens_as_well(log):

@@ -25,6 +25,7 @@ DERIVED = {
     "blocked_ids",
     "idempotency_order",
     "accessors_by_secret",
+    "nodes_by_secret",
     "acl_role_ids",
 }
 # What is not a table of records, and is written apart.
