@@ -5,11 +5,9 @@ from itertools import pairwise
 from typing import Final
 
 from nodestate.api import blocking, parameters
-from nodestate.api.allocation_shapes import encode_allocation_stub
 from nodestate.api.calls import Call, index_line, text_reply
-from nodestate.api.evaluation_shapes import encode_evaluation
 from nodestate.api.job_shapes import JobVersions, encode_job
-from nodestate.api.listing import encode_parts, list_body
+from nodestate.api.listing import list_body
 from nodestate.api.parameters import ReadOptions
 from nodestate.api.replies import JSON_TYPE, Body, Reply
 from nodestate.api.shapes import prettify
@@ -155,7 +153,7 @@ async def list_job_allocations(call: Call) -> Reply:
     if job is not None and not shows_all:
         listed = [one for one in listed if one.job_create_index == job.create_index]
     headers = _headers(call, options, index)
-    parts = await encode_parts(call.services.clock, listed, encode_allocation_stub)
+    parts = await call.services.work.allocations.parts(listed)
     return Reply(200, JSON_TYPE + headers, await list_body(call, parts))
 
 
@@ -166,7 +164,7 @@ async def list_job_evaluations(call: Call) -> Reply:
     found = call.services.view.state().evaluations_of(key)
     listed: list[Evaluation] = sorted(found, key=lambda one: (one.status, one.id))
     headers = _headers(call, options, index)
-    parts = await encode_parts(call.services.clock, listed, encode_evaluation)
+    parts = await call.services.work.evaluations.parts(listed)
     return Reply(200, JSON_TYPE + headers, await list_body(call, parts))
 
 
