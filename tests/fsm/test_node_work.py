@@ -51,6 +51,8 @@ from tests.fsm.work import (
     stop,
 )
 
+FORCED_NS = -1
+
 
 @pytest.mark.row("EV1")
 def test_one_for_its_work_and_one_for_each_system_job():
@@ -238,7 +240,7 @@ def test_a_report_of_a_node_that_is_gone_spoils_no_others():
 def test_a_drain_marks_what_it_does_not_ignore(kind, is_system_ignored, is_marked):
     log = WorkLog(register_job(job(type=kind)))
     log.place(placement("a-1"))
-    log.accept(drain(is_system_ignored=is_system_ignored))
+    log.accept(drain(FORCED_NS, is_system_ignored=is_system_ignored))
 
     log.accept(mark("a-1", is_drain=True))
 
