@@ -2,9 +2,13 @@
 
 Lists have no secrets and no rules. The one answer with a secret in it is for who may have
 it, and does not show it when it is written down.
+
+What later versions of Nomad know of tokens (roles, an end) is there only where a token has
+it, so that any other one is sent as Nomad 0.10 sends it.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -16,7 +20,7 @@ from nodestate.errors import RequestError
 from nodestate.fsm.state import State
 from nodestate.model.acl import ACLPolicy, ACLToken, RoleLink
 from nodestate.model.node import Record
-from nodestate.model.timestamp import NO_TIME, Timestamp
+from nodestate.model.timestamp import Timestamp
 from nodestate.secret import Secret
 
 
@@ -27,19 +31,20 @@ class TokenStub(Record, frozen=True, kw_only=True):
     name: str
     type: str
     policies: tuple[str, ...] | None
-    roles: tuple[RoleLink, ...] | None
+    roles: tuple[RoleLink, ...] | UnsetType
     is_global: bool = msgspec.field(name="Global")
     hash: bytes
     create_time: Timestamp
-    expiration_time: Timestamp = NO_TIME
+    expiration_time: Timestamp | UnsetType
     create_index: int
     modify_index: int
 
 
-class TokenAnswer(ACLToken, frozen=True, kw_only=True):
+class TokenAnswer(TokenStub, frozen=True, kw_only=True):
     """A token by itself, for who may have its secret."""
 
     secret_id: str
+    expiration_ttl: str | UnsetType
 
     @override
     def __repr__(self) -> str:
@@ -92,27 +97,25 @@ class PolicyAnswer(ACLPolicy, frozen=True, kw_only=True):
 
 def token_stub(state: State, token: ACLToken) -> TokenStub:
     """Return what a list has of a token."""
-    return TokenStub(
-        accessor_id=token.accessor_id,
-        name=token.name,
-        type=token.type,
-        policies=token.policies,
-        roles=role_links(state, token),
-        is_global=token.is_global,
-        hash=token.hash,
-        create_time=token.create_time,
-        expiration_time=token.expiration_time,
-        create_index=token.create_index,
-        modify_index=token.modify_index,
-    )
+    return TokenStub(**_shown_token(state, token))
 
 
 def token_answer(state: State, token: ACLToken) -> TokenAnswer:
     """Return a token with its secret; one that is not stored has none."""
     secret = state.acl_secrets.get(token.accessor_id, Secret(""))
-    fields = {name: getattr(token, name) for name in ACLToken.__struct_fields__}
-    fields["roles"] = role_links(state, token)
-    return TokenAnswer(**fields, secret_id=secret.reveal())
+    return TokenAnswer(
+        **_shown_token(state, token),
+        secret_id=secret.reveal(),
+        expiration_ttl=token.expiration_ttl or UNSET,
+    )
+
+
+def _shown_token(state: State, token: ACLToken) -> dict[str, Any]:
+    fields = {name: getattr(token, name) for name in TokenStub.__struct_fields__}
+    fields["roles"] = role_links(state, token) or UNSET
+    if not token.expiration_time.ns:
+        fields["expiration_time"] = UNSET
+    return fields
 
 
 def policy_stub(policy: ACLPolicy) -> PolicyStub:

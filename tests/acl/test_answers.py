@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from nodestate.acl.answers import policy_answer, policy_stub, token_answer, token_stub
 from nodestate.fsm.state import State
@@ -88,7 +89,16 @@ def test_roles_are_shown_as_they_are_called_now(state):
 
     state.remove_acl_role(R1)
 
-    assert token_answer(state, state.acl_tokens[A1]).roles is None
+    assert token_answer(state, state.acl_tokens[A1]).roles is UNSET
+
+
+def test_what_later_versions_know_of_a_token_is_shown_where_there_is_any():
+    state = Log(put_tokens(new_token())).state
+    known = state.acl_tokens[A1]
+
+    later = {"Roles", "ExpirationTime", "ExpirationTTL"}
+    assert not later & shown(token_stub(state, known)).keys()
+    assert not later & shown(token_answer(state, known)).keys()
 
 
 def test_a_policy_is_shown_as_a_real_server_shows_it():
