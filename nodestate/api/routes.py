@@ -1,4 +1,4 @@
-"""The routes: one table, from which methods, permissions and metric labels follow."""
+"""The routes: one table, from which methods, needs and metric labels follow."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -23,6 +23,23 @@ from nodestate.api import (
     system,
 )
 from nodestate.api.calls import Call
+from nodestate.api.needs import (
+    ALLOCATION_LIFECYCLE,
+    ALLOCATION_READ,
+    MANAGEMENT,
+    NAMESPACE_LIST_JOBS,
+    NAMESPACE_READ_JOB,
+    NAMESPACE_SUBMIT_JOB,
+    NODE_READ,
+    NODE_READ_OR_AGENT,
+    NODE_READ_OR_OWN_AGENT,
+    NODE_SECRET,
+    NODE_WRITE,
+    NODE_WRITE_OR_OWN_AGENT,
+    OPEN,
+    OPERATOR_SNAPSHOT_SAVE,
+    Need,
+)
 from nodestate.api.problems import MISSING_NODE_ID
 from nodestate.api.replies import Reply
 
@@ -35,17 +52,6 @@ LONG_ID: Final = "*id"
 READS: Final = ("GET", "HEAD")
 WRITES: Final = ("POST", "PUT")
 DELETES: Final = ("DELETE",)
-
-NODE_READ: Final = "node:read"
-NODE_WRITE: Final = "node:write"
-NODE_SECRET: Final = "node secret"  # noqa: S105  the name of a permission
-OPERATOR_SNAPSHOT_SAVE: Final = "operator:snapshot-save"
-NAMESPACE_LIST_JOBS: Final = "namespace:list-jobs"
-NAMESPACE_READ_JOB: Final = "namespace:read-job"
-NAMESPACE_SUBMIT_JOB: Final = "namespace:submit-job"
-NAMESPACE_ALLOC_LIFECYCLE: Final = "namespace:alloc-lifecycle"
-MANAGEMENT: Final = "management"
-OPEN: Final = "open"
 
 MISSING_ID: Final = {
     "/v1/node/": MISSING_NODE_ID,
@@ -61,14 +67,14 @@ MISSING_ID: Final = {
 class Route(msgspec.Struct, frozen=True):
     """One line of the table; `name` is also its label in the metrics.
 
-    `permission` is what a caller must be allowed once there are tokens.
+    `need` is what a caller must be allowed where ACLs are on.
     """
 
     methods: tuple[str, ...]
     path: str
     name: str
     handler: Handler
-    permission: str
+    need: Need
 
     @property
     def is_write(self) -> bool:
@@ -79,13 +85,13 @@ class Route(msgspec.Struct, frozen=True):
 ROUTES: Final = (
     Route(READS, "/v1/nodes", "nodes.list", nodes.list_nodes, NODE_READ),
     Route(WRITES, "/v1/nodes", "nodes.register", agent.register_nodes, NODE_SECRET),
-    Route(READS, "/v1/node/:id", "node.read", nodes.read_node, NODE_READ),
+    Route(READS, "/v1/node/:id", "node.read", nodes.read_node, NODE_READ_OR_AGENT),
     Route(
         READS,
         "/v1/node/:id/allocations",
         "node.allocations",
         allocations.list_node_allocations,
-        NODE_READ,
+        NODE_READ_OR_OWN_AGENT,
     ),
     Route(
         WRITES,
@@ -108,7 +114,13 @@ ROUTES: Final = (
         drain_preview.read_drain,
         NODE_READ,
     ),
-    Route(WRITES, "/v1/node/:id/drain", "node.drain", nodes.drain_node, NODE_WRITE),
+    Route(
+        WRITES,
+        "/v1/node/:id/drain",
+        "node.drain",
+        nodes.drain_node,
+        NODE_WRITE_OR_OWN_AGENT,
+    ),
     Route(WRITES, "/v1/node/:id/purge", "node.purge", nodes.purge_node, NODE_WRITE),
     Route(
         WRITES,
@@ -224,14 +236,14 @@ ROUTES: Final = (
         "/v1/allocation/:id",
         "allocation.read",
         allocations.read_allocation,
-        NAMESPACE_READ_JOB,
+        ALLOCATION_READ,
     ),
     Route(
         WRITES,
         "/v1/allocation/:id/stop",
         "allocation.stop",
         allocations.stop_allocation,
-        NAMESPACE_ALLOC_LIFECYCLE,
+        ALLOCATION_LIFECYCLE,
     ),
     Route(
         READS,

