@@ -207,6 +207,14 @@ class ServerConfig(TlsSettings, frozen=True, kw_only=True, forbid_unknown_fields
     proposals_max: Annotated[
         int, _number("most writes under way at once", ge=1, le=1_000_000)
     ] = 4096
+    # who may do what
+    acl_enabled: Annotated[
+        bool,
+        Meta(
+            description="only who has a token that allows it may do something",
+            extra={"allowed": "true or false"},
+        ),
+    ] = False
     # heartbeats of nodes
     heartbeat_ttl_s_min: Annotated[
         float,

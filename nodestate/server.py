@@ -104,6 +104,7 @@ class Server:
             ids=ids,
             metrics=metrics,
             logger=self._logger,
+            read_file=self._disk.read_file,
         )
         self.replica.answer_with(self._services.answer)
         self._administration = Administration(

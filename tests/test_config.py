@@ -87,6 +87,7 @@ def test_every_setting_can_be_set_by_the_environment(setting):
         "election_timeout_s_max": "3.5",
         "cluster_keys": f"{KEY} {OTHER_KEY}",
         "http_tls_verify_client": "true",
+        "acl_enabled": "true",
     }
     default = getattr(ServerConfig(), setting)
     text = samples.get(setting)

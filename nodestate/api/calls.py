@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
+from nodestate.acl.resolve import Resolver
 from nodestate.api import bodies, idempotency, parameters, problems
 from nodestate.api.cache import ListCache, NodeCache
 from nodestate.api.connections import Connection
@@ -86,6 +87,7 @@ class Services:
         self.metrics = dependencies.metrics
         self.logger = dependencies.logger
         self.bare_read = parameters.bare_read(dependencies.config)
+        self.resolver = Resolver()
         self.nodes = NodeCache()
         self.lists = ListCache(dependencies.clock)
         self.work = WorkCache(dependencies.clock)

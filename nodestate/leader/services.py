@@ -1,6 +1,7 @@
 """Starts the leader's services when this server is ready to lead, and ends them after."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -11,6 +12,7 @@ from nodestate.config import ServerConfig
 from nodestate.leader.drainer import Drainer
 from nodestate.leader.garbage import GarbageCollector
 from nodestate.leader.heartbeats import HeartbeatMetrics, Heartbeats
+from nodestate.leader.resets import ResetFile, no_file
 from nodestate.leader.scheduler import WORKERS, Scheduler, SchedulerMetrics
 from nodestate.leader.terms import LeaderTerm
 from nodestate.model.encoding import MSGPACK, msgpack_decoder
@@ -20,6 +22,7 @@ from nodestate.model.question import (
     Heartbeat,
     NotAnswered,
     Question,
+    ReadResetFile,
     StartTimers,
 )
 from nodestate.ports import Leadership, Metrics, Proposer, StateView
@@ -46,8 +49,11 @@ class LeaderServices:
         ids: IdSource,
         metrics: Metrics,
         logger: FilteringBoundLogger,
+        read_file: Callable[[str], bytes | None] = no_file,
     ) -> None:
+        """Use `read_file` for what an operator puts into the data directory."""
         self._config = config
+        self._reset_file = ResetFile(read_file)
         self._proposer = proposer
         self._view = view
         self._leadership = leadership
@@ -148,6 +154,8 @@ class LeaderServices:
                 return heartbeats.start_timers(asked)
             case CollectNow():
                 return await collector.collect_now(asked)
+            case ReadResetFile():
+                return self._reset_file.answer()
 
     async def _serve(self, number: int) -> None:
         """Run the services until the term is over; then none of their tasks is left."""

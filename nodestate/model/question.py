@@ -32,7 +32,11 @@ class CollectNow(msgspec.Struct, frozen=True, gc=False, tag="collect_now"):
     asked_by: str
 
 
-Question = Heartbeat | StartTimers | CollectNow
+class ReadResetFile(msgspec.Struct, frozen=True, gc=False, tag="read_reset_file"):
+    """Say what the operator has written into the leader's reset file, for a bootstrap."""
+
+
+Question = Heartbeat | StartTimers | CollectNow | ReadResetFile
 
 
 class HeartbeatAnswer(msgspec.Struct, frozen=True, gc=False, tag="heartbeat"):
@@ -54,6 +58,12 @@ class CollectedAnswer(msgspec.Struct, frozen=True, gc=False, tag="collected"):
     is_whole: bool
 
 
+class ResetFileAnswer(msgspec.Struct, frozen=True, gc=False, tag="reset_file"):
+    """The number in the leader's reset file, 0 where there is none."""
+
+    reset_index: int
+
+
 class NotAnswered(msgspec.Struct, frozen=True, gc=False, tag="not_answered"):
     """The leader could not say: `may_apply` tells whether something may still happen."""
 
@@ -61,4 +71,6 @@ class NotAnswered(msgspec.Struct, frozen=True, gc=False, tag="not_answered"):
     may_apply: bool
 
 
-Answer = HeartbeatAnswer | TimersAnswer | CollectedAnswer | NotAnswered
+Answer = (
+    HeartbeatAnswer | TimersAnswer | CollectedAnswer | NotAnswered | ResetFileAnswer
+)

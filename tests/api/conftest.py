@@ -25,6 +25,8 @@ from nodestate.model.question import (
     Heartbeat,
     HeartbeatAnswer,
     Question,
+    ReadResetFile,
+    ResetFileAnswer,
     StartTimers,
     TimersAnswer,
 )
@@ -128,6 +130,8 @@ class Api:
     server: ConnectionServer
     port: int
     questions: list[Any] = field(default_factory=list)
+    reset_index: int = 0
+    """What is in the leader's reset file."""
 
     async def ask(
         self,
@@ -319,6 +323,8 @@ async def answer_as_leader(api: Api, asked: bytes) -> bytes:
             answer = heartbeat_answer(api, question)
         case CollectNow():
             answer = CollectedAnswer(is_whole=True)
+        case ReadResetFile():
+            answer = ResetFileAnswer(api.reset_index)
         case _:
             raise AssertionError(question)
     return MSGPACK.encode(answer)

@@ -7,7 +7,13 @@ import pytest
 from nodestate.leader.services import NOT_LEADER, LeaderServices
 from nodestate.model.command import RegisterJob
 from nodestate.model.node import NodeStatus
-from nodestate.model.question import HeartbeatAnswer, NotAnswered, StartTimers
+from nodestate.model.question import (
+    HeartbeatAnswer,
+    NotAnswered,
+    ReadResetFile,
+    ResetFileAnswer,
+    StartTimers,
+)
 from tests.fakes import FakeLeadership, settle
 from tests.leader.worlds import World, ask, beat, heartbeat_of, key_of
 from tests.planning.works import job
@@ -208,3 +214,11 @@ async def test_evaluations_are_looked_at_while_this_server_leads(follower):
     await settle()
     assert follower.metrics.gauges[blocked_gauge]() == 0
     task.cancel()
+
+
+async def test_the_leader_alone_says_what_is_in_its_reset_file(world, services):
+    assert await ask(services, ReadResetFile()) == ResetFileAnswer(0)
+
+    world.leadership.lose()
+
+    assert isinstance(await ask(services, ReadResetFile()), NotAnswered)
