@@ -12,10 +12,10 @@ no second name for its table; only the servers are a list of tables, at the end:
     peer = "127.0.0.1:4647"
     http = "127.0.0.1:4646"
 
-In the environment `servers` and `http_response_headers` are JSON. A server that finds
-itself in `servers` listens at the addresses given there unless `http` or `peer` says
-otherwise. Everything is checked once, by `load_config`; no other module reads the
-environment of a server.
+In the environment `servers` and `http_response_headers` are JSON, and lists of words have
+commas between them. A server that finds itself in `servers` listens at the addresses given
+there unless `http` or `peer` says otherwise. Everything is checked once, by `load_config`;
+no other module reads the environment of a server.
 """
 
 import difflib
@@ -30,6 +30,7 @@ import msgspec
 from msgspec import Meta
 
 from nodestate.errors import ConfigError
+from nodestate.http_settings import NAME_LISTS, HttpSettings, find_unfit_http
 from nodestate.secret import Secret
 from nodestate.tls_settings import SECRET_SETTINGS, TlsSettings, find_unfit
 
@@ -84,7 +85,7 @@ class ServerEntry(
     http: str
 
 
-class ServerConfig(TlsSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ServerConfig(HttpSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that one server needs to know.
 
     Building one directly checks nothing; `load_config` and `check_config` do.
@@ -283,21 +284,18 @@ class ServerConfig(TlsSettings, frozen=True, kw_only=True, forbid_unknown_fields
     log_format: Annotated[
         str, _one_of("auto: human on a terminal, else json", "auto", "human", "json")
     ] = "auto"
-    http_response_headers: Annotated[
-        dict[str, str],
-        Meta(
-            description="headers to add to every answer",
-            extra={"allowed": "a table of header names and texts"},
-        ),
-    ] = msgspec.field(default_factory=dict)
 
 
+_HTTP_SETTINGS: Final = HttpSettings.__struct_fields__
 _TLS_SETTINGS: Final = TlsSettings.__struct_fields__
 SETTINGS: Final = {
     field.name: field
     for field in sorted(
         msgspec.structs.fields(ServerConfig),
-        key=lambda field: field.name in _TLS_SETTINGS,
+        # Those of HTTP follow, and those of TLS, which are among them, come last.
+        key=lambda field: (
+            (field.name in _HTTP_SETTINGS) + (field.name in _TLS_SETTINGS)
+        ),
     )
 }
 """Every setting, in the order in which they are explained."""
@@ -441,6 +439,9 @@ def _convert(source: str, setting: str, raw: object) -> Any:
         if is_text and setting in {"servers", "http_response_headers"}:
             assert isinstance(raw, str)
             return msgspec.json.decode(raw.encode(), type=kind)
+        if is_text and setting in NAME_LISTS:
+            assert isinstance(raw, str)
+            return msgspec.convert([word.strip() for word in raw.split(",")], kind)
         return msgspec.convert(raw, kind, strict=not is_text)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         detail = f" ({error})" if setting == "servers" else ""
@@ -497,7 +498,7 @@ def check_config(
     try:
         _check_times(config)
         _check_limits(config)
-        _check_headers(config.http_response_headers)
+        _check_http(config)
         _check_tls(config)
         _check_address("http", config.http)
         _check_peer_address(config, "peer", config.peer)
@@ -540,15 +541,9 @@ def _check_limits(config: ServerConfig) -> None:
         )
 
 
-def _check_headers(headers: Mapping[str, str]) -> None:
-    for name, value in headers.items():
-        is_token = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
-        if not is_token or not value.isprintable():
-            raise _UnfitError(
-                "http_response_headers",
-                f"{name}: {value}",
-                "a name is letters, digits, '-' and '_'; a text has no line breaks",
-            )
+def _check_http(config: ServerConfig) -> None:
+    if unfit := find_unfit_http(config):
+        raise _UnfitError(*unfit)
 
 
 def _check_address(setting: str, address: str) -> tuple[str, int]:

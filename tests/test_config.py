@@ -35,6 +35,7 @@ NEEDED_BESIDE = {
     "http_tls_key": ["http_tls_cert"],
     "http_tls_client_ca": ["http_tls_cert", "http_tls_key"],
     "http_tls_verify_client": ["http_tls_client_ca", "http_tls_cert", "http_tls_key"],
+    "audit_enforced": ["audit_file"],
 }
 
 
@@ -88,6 +89,12 @@ def test_every_setting_can_be_set_by_the_environment(setting):
         "cluster_keys": f"{KEY} {OTHER_KEY}",
         "http_tls_verify_client": "true",
         "acl_enabled": "true",
+        "http_hosts_allowed": "nodes.example, nodes",
+        "http_origins_allowed": "https://nodes.example",
+        "requests_per_second_max": "0.5",
+        "connection_requests_per_second_max": "1",
+        "audit_requests": "all",
+        "audit_enforced": "true",
     }
     default = getattr(ServerConfig(), setting)
     text = samples.get(setting)
