@@ -117,9 +117,25 @@ def _is_of(kind: str, expected: Expected) -> bool:
     if kind == "node":
         nodes = expected.json if isinstance(expected.json, list) else [expected.json]
         return any(isinstance(node, dict) and "NodeClass" in node for node in nodes)
+    if kind == "full work":
+        return any(_full_work(expected))
     if kind == "error of a write":
         return expected.is_write and expected.status >= 400 and expected.status != 405
     return False
+
+
+def _full_work(expected: Expected) -> Iterator[dict[str, Any]]:
+    """Yield the full allocations and evaluations of an answer."""
+    shown = expected.json if isinstance(expected.json, list) else [expected.json]
+    for record in shown:
+        if isinstance(record, dict) and (
+            "AllocModifyIndex" in record or _is_evaluation(record)
+        ):
+            yield record
+
+
+def _is_evaluation(record: dict[str, Any]) -> bool:
+    return "TriggeredBy" in record
 
 
 def _changed(
@@ -183,7 +199,7 @@ def _targets(value: Any, path: list[str]) -> Iterator[tuple[Any, Any]]:
         return
     key, _, wanted = head.partition("=")
     for element in value:
-        if head == "*" or element[key] == wanted:
+        if head == "*" or str(element[key]) == wanted:
             yield from _targets(element, rest)
 
 
@@ -229,7 +245,55 @@ def _without_events(expected: Expected, change: dict[str, Any]) -> Expected:
     return replace(expected, json={**node, "Events": kept})
 
 
+def _every_key(expected: Expected, change: dict[str, Any]) -> Expected:
+    """V35: what has no value is there all the same."""
+    copy = replace(expected, json=json.loads(json.dumps(expected.json)))
+    for record in _full_work(copy):
+        zeros = EVALUATION_ZEROS if _is_evaluation(record) else ALLOCATION_ZEROS
+        record.update(zeros | record)
+    return copy
+
+
+def _no_deployments(expected: Expected, change: dict[str, Any]) -> Expected:
+    """V42: nothing is deployed, so no version of a job becomes stable."""
+    copy = replace(expected, json=json.loads(json.dumps(expected.json)))
+    for record in _full_work(copy):
+        record["DeploymentID"] = ""
+        if "Job" in record:
+            record["Job"]["Stable"] = False
+    return copy
+
+
+def _job_as_registered(expected: Expected, change: dict[str, Any]) -> Expected:
+    """Show the job of an allocation as it was when its version was registered."""
+    copy = replace(expected, json=json.loads(json.dumps(expected.json)))
+    for record in _full_work(copy):
+        if "Job" in record:
+            record["Job"]["Status"] = "pending"
+    return copy
+
+
+ALLOCATION_ZEROS: Final = {
+    **dict.fromkeys(("ClientDescription", "DeploymentID", "DesiredDescription"), ""),
+    **dict.fromkeys(("FollowupEvalID", "NextAllocation", "NodeName"), ""),
+    **dict.fromkeys(("PreemptedByAllocation", "PreviousAllocation"), ""),
+    **dict.fromkeys(("DeploymentStatus", "Metrics", "PreemptedAllocations")),
+    **dict.fromkeys(("RescheduleTracker", "TaskStates")),
+    "DesiredTransition": {"ForceReschedule": None, "Migrate": None, "Reschedule": None},
+}
+EVALUATION_ZEROS: Final = {
+    **dict.fromkeys(("BlockedEval", "DeploymentID", "NextEval", "NodeID"), ""),
+    **dict.fromkeys(("PreviousEval", "QuotaLimitReached", "StatusDescription"), ""),
+    **dict.fromkeys(("JobModifyIndex", "NodeModifyIndex", "SnapshotIndex", "Wait"), 0),
+    **dict.fromkeys(("AnnotatePlan", "EscapedComputedClass"), False),
+    **dict.fromkeys(("ClassEligibility", "FailedTGAllocs", "QueuedAllocations")),
+    "WaitUntil": None,
+}
+
 RULES: Final = {
+    "every_key": _every_key,
+    "job_as_registered": _job_as_registered,
+    "no_deployments": _no_deployments,
     "completed_once": _completed_once,
     "later_fields": _with_later_fields,
     "without_events": _without_events,

@@ -8,6 +8,7 @@ import pytest
 from tests.compat.deviations import DeviationList, load_deviations
 from tests.compat.mapping import IndexMap
 from tests.compat.player import Player, Story, agent_request, read_steps
+from tests.compat.work import WorkPlayer
 from tests.real_server import HttpClient, running_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("one server")]
@@ -32,6 +33,15 @@ def test_nodes_eligibility_and_drains_are_answered_as_recorded(tmp_path: Path) -
     """The three stories are one server's, each going on where the one before ended."""
     with running_server(tmp_path) as server:
         problems = play(server, NODES, secrets={})
+
+    assert problems == []
+
+
+def test_work_is_answered_as_recorded(tmp_path: Path) -> None:
+    """Jobs, drains that move what runs, forced and not, nodes that go and come back."""
+    with running_server(tmp_path, heartbeat_grace_s=3600) as server:
+        player = WorkPlayer(server, DeviationList("04-work", load_deviations()))
+        problems = player.play()
 
     assert problems == []
 
