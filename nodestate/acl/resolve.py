@@ -22,11 +22,10 @@ from nodestate.model.acl import (
     secret_digest,
 )
 from nodestate.model.node import NodeKey
-from nodestate.model.outcome import ACL_TOKEN_NOT_FOUND
+from nodestate.model.outcome import ACL_TOKEN_NOT_FOUND, PERMISSION_DENIED
 
 TOKENS_KEPT_MAX: Final = 8192
 POLICIES_KEPT_MAX: Final = 8192
-PERMISSION_DENIED: Final = "Permission denied"
 
 
 class Identity(NamedTuple):

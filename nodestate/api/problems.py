@@ -16,7 +16,7 @@ from nodestate.errors import (
     PermissionDeniedError,
     RequestError,
 )
-from nodestate.model.outcome import RefusalCode, Refused
+from nodestate.model.outcome import PERMISSION_DENIED, RefusalCode, Refused
 
 NO_LEADER: Final = "No cluster leader"
 OUTCOME_UNKNOWN: Final = (
@@ -24,7 +24,6 @@ OUTCOME_UNKNOWN: Final = (
     "read the node to find out, or ask again with the same Idempotency-Key"
 )
 INVALID_METHOD: Final = "Invalid method"
-PERMISSION_DENIED: Final = "Permission denied"
 MISSING_NODE_ID: Final = "missing node ID"
 EMPTY_BODY: Final = "Request body is empty"
 INTERNAL_ERROR: Final = "internal error"
@@ -42,6 +41,8 @@ REFUSAL_STATUS: Final = {
     RefusalCode.KEY_REUSED: 422,
     # The proposer asks again under another id, so that callers do not see this one.
     RefusalCode.STALE_REQUEST: 409,
+    # And the call has it permitted anew.
+    RefusalCode.OUTDATED_PERMIT: 409,
 }
 
 

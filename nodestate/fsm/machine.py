@@ -13,6 +13,7 @@ from nodestate.fsm import (
     garbage,
     jobs,
     nodes,
+    permits,
     plans,
     requests,
     restores,
@@ -129,6 +130,9 @@ def _apply_under_key(
     state: State, index: int, command: Command, request: Request
 ) -> Applied:
     """Apply a new request, unless its caller asks for the second time."""
+    if permits.is_outdated(state, command):
+        # Whoever asks it again, with a permit of now, asks for the first time.
+        return Applied(permits.OUTDATED, (), ())
     key = request.idempotency
     if key is None:
         return _apply_command(state, index, command)

@@ -45,6 +45,7 @@ from nodestate.model.outcome import (
     INVALID_ELIGIBILITY,
     NODE_NOT_FOUND,
     NODE_SECRET_MISMATCH,
+    PERMISSION_DENIED,
     REGISTER_SECRET_MISMATCH,
     RefusalCode,
     Refused,
@@ -107,6 +108,8 @@ def decide_register(
     when = When(cause.entry_index, cause.at_ns)
     key = registration.key
     known = state.node(key)
+    if known is None and registration.is_known:
+        return Refused(RefusalCode.FORBIDDEN, PERMISSION_DENIED)
     secret = state.node_secrets.get(key)
     if secret and not compare_digest(secret, registration.secret_sha256):
         return Refused(RefusalCode.FORBIDDEN, REGISTER_SECRET_MISMATCH)

@@ -18,25 +18,41 @@ ANONYMOUS = "anonymous"
 SERVER = "server"
 
 
-class _Command(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """What all commands carry: when it was asked, by whom.
+class Permit(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """From what it followed that a caller may do this: as of which indexes.
 
-    `asked_by` is a token's accessor, `anonymous`, or `server`.
+    `token_index` is that of the token, 0 for who has none; `rules_index` that of policies
+    and roles. A server that lags behind, or that was asked a moment before the token was
+    taken away, can so permit nothing that the log forbids.
+    """
+
+    token_index: int
+    rules_index: int
+
+
+class _Command(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """What all commands carry: when it was asked, by whom, and why that was permitted.
+
+    `asked_by` is a token's accessor, `anonymous`, `client:` and a node's id, or `server`.
+    Without a `permit` nobody had to be asked.
     """
 
     at_ns: int
     asked_by: str = ANONYMOUS
+    permit: Permit | None = None
 
 
 class Registration(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One node as its agent sent it, checked, with its computed class.
 
-    `secret_sha256` is the digest of the SecretID, which itself never enters the log.
+    `secret_sha256` is the digest of the SecretID, which itself never enters the log. One
+    that `is_known` is of a node that is there already: nobody permitted a new one.
     """
 
     key: NodeKey
     node: Node
     secret_sha256: bytes
+    is_known: bool = False
 
 
 class RegisterNodes(_Command, frozen=True, kw_only=True, tag="node.register"):

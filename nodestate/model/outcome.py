@@ -17,6 +17,7 @@ class RefusalCode(StrEnum):
     CONFLICT = "conflict"
     KEY_REUSED = "key_reused"
     STALE_REQUEST = "stale_request"
+    OUTDATED_PERMIT = "outdated_permit"
 
 
 NODE_NOT_FOUND: Final = "node not found"
@@ -30,6 +31,8 @@ KEY_REUSED: Final = (
     "Idempotency-Key was used for another request: a new request needs a new key"
 )
 STALE_REQUEST: Final = "request id is no longer remembered"
+OUTDATED_PERMIT: Final = "the token or its policies have changed meanwhile"
+PERMISSION_DENIED: Final = "Permission denied"
 
 
 JOB_NOT_FOUND: Final = "job not found"
