@@ -16,8 +16,7 @@ def build_server(dependencies: Dependencies) -> ConnectionServer:
     middleware = Middleware(services)
     server = ConnectionServer(
         middleware.handle,
-        connections_max=dependencies.config.connections_max,
-        header_bytes_max=dependencies.config.header_bytes_max,
+        dependencies.config,
         judge=middleware.judge_malformed,
         on_stop=services.stop,
     )

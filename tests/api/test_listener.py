@@ -32,11 +32,10 @@ async def answer(request: web.BaseRequest) -> Any:
     return await send(request, Reply(200, JSON_TYPE, Body(body)), now_s=0)
 
 
-def make_server(*, connections_max: int = 10) -> ConnectionServer:
+def make_server(*, connections_max: int = 10, **settings: Any) -> ConnectionServer:
     return ConnectionServer(
         answer,
-        connections_max=connections_max,
-        header_bytes_max=8192,
+        ServerConfig(connections_max=connections_max, **settings),
         judge=lambda error: (Reply(400, b"", Body(b"")), 0),
         on_stop=lambda: None,
     )
@@ -152,6 +151,31 @@ def test_one_connection_too_many_is_told_so_over_tls_as_well(tmp_path):
             status = await reader.readline()
             assert b" 429 " in status
             for each in (writer, second):
+                each.close()
+
+    on_uvloop(test)
+
+
+def test_one_too_many_of_an_address_is_told_so_over_tls_as_well(tmp_path):
+    ca = make_authority()
+
+    async def test() -> None:
+        server = make_server(connections_per_address_max=1)
+        async with listening(config(tmp_path, ca), server) as (_, address):
+            host, _, port = address.rpartition(":")
+            context = trusting(tmp_path, ca)
+            writers = []
+            for expected in (b" 200 ", b" 429 "):
+                reader, writer = await asyncio.open_connection(
+                    host, int(port), ssl=context
+                )
+                writers.append(writer)
+                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert expected in await reader.readline()
+                if expected == b" 429 ":
+                    assert b"connections_per_address_max" in await reader.read()
+            assert server.connection_count == 1
+            for each in writers:
                 each.close()
 
     on_uvloop(test)
