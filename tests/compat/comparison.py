@@ -22,6 +22,7 @@ INDEX_KEYS: Final = {
     "CreateIndex",
     "EvalCreateIndex",
     "Index",
+    "JobModifyIndex",
     "ModifyIndex",
     "NodeModifyIndex",
 }
@@ -263,6 +264,10 @@ def _is_recent(wanted: Any, found: Any) -> bool:
     return bool(abs(time.time() - found) < RECENT_S)
 
 
+def _is_like_id(wanted: Any, found: Any) -> bool:
+    return bool(wanted) is bool(found) and len(wanted) == len(found)
+
+
 def _is_as_many(wanted: Any, found: Any) -> bool:
     return wanted is found is None or len(wanted) == len(found) == len({*found})
 
@@ -273,6 +278,7 @@ MASKS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     **dict.fromkeys(PORT_KEYS, _is_like_port),
     "Address": _is_like_peer,
     "build": _is_version,
+    "EvalID": _is_like_id,
     "EvalIDs": _is_as_many,
     "HeartbeatTTL": _is_like_ttl,
     "StatusUpdatedAt": _is_recent,

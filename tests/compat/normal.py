@@ -30,10 +30,10 @@ def normal(value: Any, key: str = "") -> Any:
             return f"<{len(value)} ids>"
         parts = [normal(part) for part in value]
         return _kinds(parts) if _is_list_of_records(value) else parts
-    if key.endswith("Index") or key in TIMES or key == "HeartbeatTTL":
-        return value if value in {0, None} else f"<{key}>"
     if isinstance(value, str):
         return _normal_text(value, key)
+    if value and (key.endswith("Index") or key in TIMES or key == "HeartbeatTTL"):
+        return f"<{key}>"
     return value
 
 

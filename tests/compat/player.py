@@ -17,6 +17,7 @@ from typing import Any, Final
 from tests.compat.comparison import Expected, compare
 from tests.compat.deviations import DeviationList
 from tests.compat.mapping import IndexMap
+from tests.compat.normal import differences, index_problems, normal
 from tests.real_server import Answer, HttpClient, attempts
 
 RECORDINGS: Final = Path(__file__).with_name("recordings")
@@ -36,6 +37,8 @@ class Story:
     """Reads that wait until the node is no longer draining."""
     may_be_early: frozenset[int] = frozenset()
     """Reads at once after a drain: it may be under way or over."""
+    of_work: frozenset[int] = frozenset()
+    """Reads of allocations, whose ids and times are a run's own."""
 
 
 class Player:
@@ -147,6 +150,11 @@ class Player:
         if number in story.may_be_early and answer.json["Drain"]:
             expected = still_draining(expected)
         self._effective[number] = expected
+        if number in story.of_work:
+            wanted = replace(expected, text=answer.text)
+            problems = list(compare(wanted, answer, indexes, wait_s(step)))
+            problems += differences(normal(expected.json), normal(answer.json))
+            return problems + list(index_problems(answer))
         return list(compare(expected, answer, indexes, wait_s(step)))
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from tests.compat.deviations import DeviationList, load_deviations
 from tests.compat.mapping import IndexMap
-from tests.compat.player import Player, Story, agent_request, read_steps
-from tests.compat.work import WorkPlayer
+from tests.compat.player import Player, Story
+from tests.compat.work import WorkPlayer, begin_with_work
 from tests.real_server import HttpClient, running_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("one server")]
@@ -22,8 +22,7 @@ NODES: Final = (
         may_be_early=frozenset({1}),
     ),
 )
-# What is left out asks about jobs and their allocations.
-BLOCKING: Final = Story("05-blocking", skipped=frozenset({37, 38, 39}))
+BLOCKING: Final = Story("05-blocking", of_work=frozenset({37, 39}))
 
 # What is left out asks about the agent, autopilot, permissions, search and collection.
 STATUS: Final = Story("07-status", skipped=frozenset({2, 5, *range(8, 20)}))
@@ -47,11 +46,9 @@ def test_work_is_answered_as_recorded(tmp_path: Path) -> None:
 
 
 def test_blocking_queries_are_answered_as_recorded(tmp_path: Path) -> None:
-    """The story begins with two nodes, registered and eligible."""
-    with running_server(tmp_path) as server:
-        secrets: dict[str, str] = {}
-        for step in read_steps("05-prelude"):
-            assert server.ask(*agent_request(step, secrets)).status == 200
+    """The story begins with two nodes that are eligible, and some work."""
+    with running_server(tmp_path, heartbeat_grace_s=3600) as server:
+        secrets = begin_with_work(server)
         problems = play(server, (BLOCKING,), secrets)
 
     assert problems == []

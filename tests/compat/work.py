@@ -38,7 +38,7 @@ class WorkPlayer:
         self._deviations = deviations
         self._steps = read_steps("04-work")
         self._secrets: dict[str, str] = {}
-        self._gone: set[str] = set()
+        self._agents = WorkAgents(server, self._secrets)
         self._roles: list[tuple[range, str, Callable[[], str]]] = [
             (range(24, 39), BETA, lambda: self._node_of("web")),
             (range(47, 63), ALPHA, lambda: self._node_of("bat")),
@@ -56,7 +56,7 @@ class WorkPlayer:
                 continue
             if step.get("rpc") == "Node.UpdateAlloc":
                 if self._steps[number - 1].get("rpc") != "Node.UpdateAlloc":
-                    self._report_all()
+                    self._agents.report_all()
                 self._deviations.asks_for_secret(number)
                 continue
             found = self._play(number, step)
@@ -75,8 +75,6 @@ class WorkPlayer:
                 problems = [*self._judge(number, expected, answer)]
                 if not problems:
                     break
-        if path.endswith("/purge") and answer.status == 200:
-            self._gone.add(node_id)
         return problems
 
     def _request(
@@ -84,7 +82,6 @@ class WorkPlayer:
     ) -> tuple[str, str, Any]:
         if step.get("rpc") == "Node.Register":
             step = self._steps[REGISTERED[node_id or _id_of(step)]]
-            self._gone.discard(node_id)
             return agent_request(step, self._secrets)
         if "rpc" in step:
             secrets = self._secrets if self._deviations.asks_for_secret(number) else {}
@@ -150,56 +147,102 @@ class WorkPlayer:
         wanted = [one["NodeID"] for one in listed if one["DesiredStatus"] == "run"]
         return BETA if BETA in wanted and job_id == "web" else str(wanted[0])
 
-    # Agents
 
-    def _report_all(self) -> None:
+class WorkAgents:
+    """The agents of the story's nodes; `secrets` has what each proves itself by."""
+
+    def __init__(self, server: HttpClient, secrets: dict[str, str]) -> None:
+        self._server = server
+        self._secrets = secrets
+
+    def report_all(self) -> None:
         """Report what there is to report until nothing more comes of it."""
         is_quiet = False
         while not is_quiet:
             is_quiet = True
             for _ in attempts(QUIET_S):
-                reports = [self._report(node_id) for node_id in self._secrets]
-                if any(reports):
+                if sum(self.report(node_id) for node_id in self._secrets):
                     is_quiet = False
                     break
 
-    def _report(self, node_id: str) -> bool:
-        path = f"/v1/node/{node_id}/allocations"
-        if node_id in self._gone or self._is_down(node_id):
-            return False
-        sent = [
-            report for one in self._server.get(path).json for report in _news_of(one)
-        ]
-        if not sent:
-            return False
-        body = {"SecretID": self._secrets[node_id], "Alloc": sent}
-        answer = self._server.put(path, body)
-        assert answer.status == 200, answer.text
-        return True
+    def report_until(self, node_id: str, count: int, *, is_healthy: bool) -> None:
+        """Report of a node until so many allocations have been reported."""
+        for _ in attempts(COMES_TRUE_S):
+            count -= self.report(node_id, is_healthy=is_healthy)
+            if count <= 0:
+                return
+        raise AssertionError(f"{count} more allocations were to come on {node_id}")
 
-    def _is_down(self, node_id: str) -> bool:
-        return bool(self._server.get(f"/v1/node/{node_id}").json["Status"] == "down")
+    def report(self, node_id: str, *, is_healthy: bool = True) -> int:
+        """Report what is new on a node, if it is there and up; return how much that is."""
+        node = self._server.get(f"/v1/node/{node_id}")
+        if node.status != 200 or node.json["Status"] == "down":
+            return 0
+        path = f"/v1/node/{node_id}/allocations"
+        sent = [
+            report
+            for one in self._server.get(path).json
+            for report in _news_of(one, is_healthy=is_healthy)
+        ]
+        if sent:
+            body = {"SecretID": self._secrets[node_id], "Alloc": sent}
+            answer = self._server.put(path, body)
+            assert answer.status == 200, answer.text
+        return len(sent)
 
 
 def _id_of(step: dict[str, Any]) -> str:
     return str(step["request"]["Node"]["ID"])
 
 
-def _news_of(allocation: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _news_of(
+    allocation: dict[str, Any], *, is_healthy: bool
+) -> Iterator[dict[str, Any]]:
     """Yield what a recorded agent would report of an allocation."""
     status = allocation["ClientStatus"]
     if allocation["DesiredStatus"] == "run" and status == "pending":
-        yield _report_of(allocation, "running", "running")
+        report = _report_of(allocation, "running", "running")
+        yield (
+            {**report, "DeploymentStatus": {"Healthy": True}} if is_healthy else report
+        )
     elif allocation["DesiredStatus"] == "stop" and status in {"pending", "running"}:
         yield _report_of(allocation, "complete", "dead")
 
 
 def _report_of(allocation: dict[str, Any], status: str, state: str) -> dict[str, Any]:
-    report = {
+    return {
         "ID": allocation["ID"],
         "ClientStatus": status,
         "TaskStates": {"app": {"State": state, "Failed": False, "Restarts": 0}},
     }
-    if status == "running":
-        report["DeploymentStatus"] = {"Healthy": True}
-    return report
+
+
+# What the story of blocking queries begins with
+
+
+def begin_with_work(server: HttpClient) -> dict[str, str]:
+    """Do what leaves no choice where allocations land; return the nodes' secrets.
+
+    After it alpha runs `sys` and `bat`, and `web`, which is gone and was not reported
+    to have stopped; beta came last and runs `sys`; `big` waits for room.
+    """
+    steps = read_steps("04-work")
+    secrets: dict[str, str] = {}
+    agents = WorkAgents(server, secrets)
+    server.ask(*agent_request(steps[0], secrets))
+    for step in (39, 40, 6, 98):
+        assert server.put("/v1/jobs", steps[step]["body"]).status == 200
+    agents.report_until(ALPHA, 5, is_healthy=False)
+    server.ask(*agent_request(steps[87], secrets))
+    agents.report_until(BETA, 1, is_healthy=False)
+    assert server.ask("DELETE", "/v1/job/web?purge=true").status == 200
+    _wait_for(server, "web", "stop", 3)
+    return secrets
+
+
+def _wait_for(server: HttpClient, job_id: str, desired: str, count: int) -> None:
+    path = f"/v1/job/{job_id}/allocations?all=true"
+    for _ in attempts(COMES_TRUE_S):
+        listed = server.get(path).json
+        if sum(one["DesiredStatus"] == desired for one in listed) == count:
+            return
