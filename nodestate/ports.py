@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -12,6 +12,9 @@ from nodestate.model.outcome import Outcome
 from nodestate.model.request import IdempotencyKey
 
 T = TypeVar("T")
+
+HEALTHY_LAG_ENTRIES_MAX: Final = 250
+"""By how many committed entries a member may be behind and yet be called healthy."""
 
 
 class Role(StrEnum):
@@ -77,6 +80,35 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[Member, ...]
 
 
+class MemberHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How one member does, as the leader sees it.
+
+    `last_index` is how far its log is durable, and `last_term` the term of that entry, 0
+    where the leader's log does not reach back that far. `contact_s` is how long ago it
+    answered, 0.0 for the leader, `None` if it never did. `since_ns` is when it became as
+    healthy, or unhealthy, as it is; no leader knows of what was before its own term.
+    """
+
+    server_id: str
+    peer_address: str
+    is_leader: bool
+    is_voter: bool
+    last_index: int
+    last_term: int
+    contact_s: float | None
+    is_healthy: bool
+    since_ns: int
+
+
+class LogEnds(msgspec.Struct, frozen=True, kw_only=True):
+    """Where this server's log and its newest snapshot end; 0 where there is none."""
+
+    last_index: int = 0
+    last_term: int = 0
+    snapshot_index: int = 0
+    snapshot_term: int = 0
+
+
 class SavedSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot that is durable here: which entry it ends with, and its file."""
 
@@ -96,6 +128,12 @@ class ClusterAdmin(Protocol):
 
     def membership(self) -> Membership:
         """Return the members as this server knows them."""
+
+    def log_ends(self) -> LogEnds:
+        """Return how far the log of this server goes, durable or not yet."""
+
+    async def health(self, *, deadline_s: float) -> tuple[MemberHealth, ...]:
+        """Return how the members do, as the leader sees it now, sorted by id."""
 
     async def add_server(self, server: ServerAddress, *, deadline_s: float) -> int:
         """Add a learner, or change a member's addresses; return the entry's index.

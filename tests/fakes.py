@@ -18,7 +18,9 @@ from nodestate.model.outcome import Outcome
 from nodestate.model.request import IdempotencyKey, Origin, Request
 from nodestate.ports import (
     LeadershipStatus,
+    LogEnds,
     Member,
+    MemberHealth,
     Membership,
     Role,
     SavedSnapshot,
@@ -321,7 +323,7 @@ class FakeLeaderCalls:
 class FakeAdmin:
     """A cluster whose members are those of the fake leadership; changes are done at once.
 
-    `learners` are ids without a vote. `errors` are raised by the next calls, one each,
+    `learners` are ids without a vote, `unhealthy` of servers that do not do well. `errors` are raised by the next calls, one each,
     nothing done. A snapshot is `snapshot_bytes`; `read_errors` are raised while it is
     read. While `gate` is clear, saving one waits for it.
     """
@@ -331,6 +333,7 @@ class FakeAdmin:
         self.leadership = leadership
         self.index = 1
         self.learners: set[str] = set()
+        self.unhealthy: set[str] = set()
         self.in_dispute = False
         self.errors: list[Exception] = []
         self.read_errors: list[Exception] = []
@@ -353,6 +356,28 @@ class FakeAdmin:
                 )
                 for server in self.leadership.addresses
             ),
+        )
+
+    def log_ends(self) -> LogEnds:
+        return LogEnds(
+            last_index=self.replica.applied_index(), last_term=self.leadership.term
+        )
+
+    async def health(self, *, deadline_s: float) -> tuple[MemberHealth, ...]:
+        self._check(deadline_s)
+        return tuple(
+            MemberHealth(
+                server_id=member.server_id,
+                peer_address=member.peer_address,
+                is_leader=member.is_leader,
+                is_voter=member.is_voter,
+                last_index=self.replica.applied_index(),
+                last_term=self.leadership.term,
+                contact_s=0.0 if member.is_leader else 0.05,
+                is_healthy=member.server_id not in self.unhealthy,
+                since_ns=START_NS,
+            )
+            for member in self.membership().members
         )
 
     async def add_server(self, server: ServerAddress, *, deadline_s: float) -> int:

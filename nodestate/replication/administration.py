@@ -21,9 +21,17 @@ from nodestate.errors import (
     RequestError,
 )
 from nodestate.model.encoding import MSGPACK
-from nodestate.ports import Member, Membership, SavedSnapshot, ServerAddress
+from nodestate.ports import (
+    LogEnds,
+    Member,
+    MemberHealth,
+    Membership,
+    SavedSnapshot,
+    ServerAddress,
+)
 from nodestate.replication.configuration import Configuration, MemberEntry
 from nodestate.replication.engine import NO_LEADER, Engine
+from nodestate.replication.health import HealthBook, Measure
 from nodestate.replication.questions import ADMINISTRATION
 from nodestate.replication.replica import Replica
 
@@ -53,7 +61,11 @@ class Transfer(msgspec.Struct, frozen=True, tag=3, array_like=True):
     server_id: str | None
 
 
-Errand = AddServer | RemoveServer | Transfer
+class ReadHealth(msgspec.Struct, frozen=True, tag=4, array_like=True):
+    """Say how the members do."""
+
+
+Errand = AddServer | RemoveServer | Transfer | ReadHealth
 
 
 class Done(msgspec.Struct, frozen=True, tag=1, array_like=True):
@@ -69,8 +81,16 @@ class Declined(msgspec.Struct, frozen=True, tag=2, array_like=True):
     reason: str
 
 
+class Healths(msgspec.Struct, frozen=True, tag=3, array_like=True):
+    """How they do."""
+
+    members: tuple[MemberHealth, ...]
+
+
 _errand_decoder: Final[Decoder[Errand]] = Decoder(Errand)
-_answer_decoder: Final[Decoder[Done | Declined]] = Decoder(Done | Declined)
+_answer_decoder: Final[Decoder[Done | Declined | Healths]] = Decoder(
+    Done | Declined | Healths
+)
 
 
 class Administration:
@@ -88,6 +108,7 @@ class Administration:
         self._config = config
         self._clock = clock
         self._logger = logger
+        self._healths = HealthBook()
         replica.questions.answer_with(self._answer, kind=ADMINISTRATION)
 
     # What `ClusterAdmin` promises
@@ -115,6 +136,18 @@ class Administration:
                 )
             )
         return Membership(index=engine.configuration_index(), members=tuple(members))
+
+    def log_ends(self) -> LogEnds:
+        """Return how far the log of this server goes, durable or not yet."""
+        if self._replica.engine is None:
+            return LogEnds()
+        return self._replica.snapshots.log_ends()
+
+    async def health(self, *, deadline_s: float) -> tuple[MemberHealth, ...]:
+        """Return how the members do, as the leader sees it now, sorted by id."""
+        answer = await self._ask(ReadHealth(), deadline_s)
+        assert isinstance(answer, Healths), answer
+        return answer.members
 
     async def add_server(self, server: ServerAddress, *, deadline_s: float) -> int:
         """Add a learner, or change a member's addresses; return the entry's index."""
@@ -146,6 +179,11 @@ class Administration:
         return await self._replica.snapshots.read(snapshot, offset, length)
 
     async def _do(self, errand: Errand, deadline_s: float) -> Done:
+        answer = await self._ask(errand, deadline_s)
+        assert isinstance(answer, Done), answer
+        return answer
+
+    async def _ask(self, errand: Errand, deadline_s: float) -> Done | Healths:
         body = await self._replica.ask_leader_of(
             ADMINISTRATION, MSGPACK.encode(errand), deadline_s=deadline_s
         )
@@ -166,14 +204,27 @@ class Administration:
         except RequestError as error:
             return MSGPACK.encode(Declined(str(error)))
 
-    async def _carry_out(self, errand: Errand) -> Done:
+    async def _carry_out(self, errand: Errand) -> Done | Healths:
         match errand:
+            case ReadHealth():
+                return Healths(self._look_at_health(self._engine()))
             case AddServer():
                 return await self._change(self._with_server(errand.server))
             case RemoveServer():
                 return await self._change(self._without_server(errand.server_id))
             case Transfer():
                 return await self._hand_over(errand.server_id)
+
+    def _look_at_health(self, engine: Engine) -> tuple[MemberHealth, ...]:
+        measure = Measure(
+            term=engine.term(),
+            last_index=self.log_ends().last_index,
+            commit_index=engine.commit_index(),
+            contact_s_max=self._config.election_timeout_s_min,
+            term_at=self._replica.snapshots.term_at,
+        )
+        members = self.membership().members
+        return self._healths.look(members, measure, self._clock.now_ns())
 
     def _engine(self) -> Engine:
         engine = self._replica.engine
@@ -254,6 +305,7 @@ class Administration:
                 continue
             self._replica.peers.forget_strangers()
             if engine.is_ready_to_lead():
+                self._look_at_health(engine)
                 self._look_after(engine)
 
     def _look_after(self, engine: Engine) -> None:

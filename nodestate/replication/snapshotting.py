@@ -14,7 +14,7 @@ from nodestate.clock import Clock
 from nodestate.config import ServerConfig
 from nodestate.errors import JournalError, SnapshotError
 from nodestate.fsm.state import State
-from nodestate.ports import Metrics, SavedSnapshot, Spawner
+from nodestate.ports import LogEnds, Metrics, SavedSnapshot, Spawner
 from nodestate.replication.compaction import Capture, Compactor, Limits
 from nodestate.replication.configuration import Image, decode_image, encode_image
 from nodestate.replication.disarmed import Send
@@ -144,6 +144,23 @@ class Snapshotting:
     async def read(self, snapshot: SavedSnapshot, offset: int, length: int) -> bytes:
         """Return a piece; `SnapshotError` if a newer one has taken its place."""
         return await self._store.read_piece(snapshot, offset, length)
+
+    def log_ends(self) -> LogEnds:
+        """Return where the log and the newest snapshot of this server end."""
+        snapshot = self._store.newest()
+        return LogEnds(
+            last_index=self._journal.last_index(),
+            last_term=self._journal.last_term(),
+            snapshot_index=0 if snapshot is None else snapshot.index,
+            snapshot_term=0 if snapshot is None else snapshot.term,
+        )
+
+    def term_at(self, index: int) -> int:
+        """Return the term of an entry, 0 of one that the log does not have (any more)."""
+        journal = self._journal
+        if not journal.base_index() <= index <= journal.last_index():
+            return 0
+        return journal.term_at(index)
 
     # What the engine asks
 

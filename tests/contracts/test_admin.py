@@ -150,3 +150,19 @@ def test_a_linearizable_read_is_as_of_what_is_applied(start):
         assert 0 < index <= server.view.applied_index()
 
     play(start, story)
+
+
+def test_a_server_alone_is_well_and_knows_where_its_log_ends(start):
+    async def story(server: Server) -> None:
+        ends = server.admin.log_ends()
+        (one,) = await server.admin.health(deadline_s=DEADLINE_S)
+
+        assert ends.last_index >= server.view.applied_index()
+        assert ends.last_term >= 1
+        assert (one.server_id, one.is_leader, one.is_voter) == ("server1", True, True)
+        assert one.is_healthy
+        assert one.contact_s == 0.0
+        assert one.last_index >= server.view.applied_index()
+        assert one.since_ns > 0
+
+    play(start, story)

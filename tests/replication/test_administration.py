@@ -249,3 +249,59 @@ def test_without_a_leader_nothing_is_done():
                 await last.administration.transfer_leadership(None, deadline_s=0.5)
 
     loop.run(main())
+
+
+def test_how_the_members_do_is_the_leaders_to_say(on):
+    async def main():
+        async with running() as cluster:
+            leader = cluster.leader()
+            await until(lambda: all_have_all(cluster))
+            ends = leader.administration.log_ends()
+            # Long enough for the leader to have looked by itself.
+            await asyncio.sleep(1.0)
+
+            members = await on(cluster).health(deadline_s=3.0)
+
+            assert [one.server_id for one in members] == [
+                "server1",
+                "server2",
+                "server3",
+            ]
+            now_ns = leader.clock.now_ns()
+            for one in members:
+                assert one.is_healthy
+                assert one.is_voter
+                assert one.is_leader == (one.server_id == leader.server_id)
+                assert one.contact_s < SETTINGS["election_timeout_s_min"]
+                assert (one.last_index, one.last_term) == (
+                    ends.last_index,
+                    ends.last_term,
+                )
+                assert 0 < one.since_ns < now_ns - 400_000_000
+
+    loop.run(main())
+
+
+def test_a_member_that_is_gone_is_not_well():
+    async def main():
+        async with running() as cluster:
+            leader = cluster.leader()
+            gone = next(s for s in cluster.servers.values() if s is not leader)
+            await cluster.kill(gone.server_id, with_power_loss=False)
+            await asyncio.sleep(2 * SETTINGS["election_timeout_s_min"])
+
+            members = await leader.administration.health(deadline_s=3.0)
+
+            unhealthy = [one.server_id for one in members if not one.is_healthy]
+            assert unhealthy == [gone.server_id]
+
+    loop.run(main())
+
+
+def all_have_all(cluster):
+    ends = {
+        server.administration.log_ends().last_index
+        for server in cluster.servers.values()
+    }
+    applied = {server.replica.applied_index() for server in cluster.servers.values()}
+    return len(ends) == 1 and applied == ends
