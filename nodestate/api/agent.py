@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from nodestate.api.authorization import may_add_nodes
 from nodestate.api.bodies import decode_body
 from nodestate.api.calls import LEADER_POLL_S, Call, Services, index_line
 from nodestate.api.problems import (
@@ -182,6 +183,10 @@ async def _propose_registrations(
     call: Call, registrations: tuple[Registration, ...]
 ) -> tuple[Accepted, tuple[int, ...]]:
     """Return what was accepted, and a TTL for each, in order."""
+    if not await may_add_nodes(call, (one.key for one in registrations)):
+        registrations = tuple(
+            msgspec.structs.replace(one, is_known=True) for one in registrations
+        )
     command = RegisterNodes(
         registrations=registrations,
         at_ns=call.services.clock.now_ns(),

@@ -4,7 +4,7 @@ What the record does not have is derived here: the resources in the forms of bef
 0.9, the texts of tasks' histories. Every key is there, whatever its value.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -194,6 +194,6 @@ def encode_allocation_stub(
     )
 
 
-def in_order_of_nodes(allocations: Sequence[Allocation]) -> list[Allocation]:
+def in_order_of_nodes(allocations: Iterable[Allocation]) -> list[Allocation]:
     """Return a node's allocations as Nomad lists them: what is not over comes first."""
     return sorted(allocations, key=lambda one: (one.is_terminal, one.id))

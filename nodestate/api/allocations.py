@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from nodestate.acl.policies import ALLOC_LIFECYCLE, READ_JOB
 from nodestate.api import blocking, parameters
 from nodestate.api.allocation_shapes import (
     AllocationStopped,
@@ -12,10 +13,12 @@ from nodestate.api.allocation_shapes import (
 )
 from nodestate.api.calls import Call, index_line, text_reply
 from nodestate.api.listing import encode_parts, filter_of, list_body
-from nodestate.api.parameters import ReadOptions
+from nodestate.api.parameters import ALL_NAMESPACES, ReadOptions
+from nodestate.api.problems import Problem, ProblemError
 from nodestate.api.replies import JSON_TYPE, Body, Reply
 from nodestate.api.shapes import prettify
 from nodestate.api.table_lists import Selection
+from nodestate.errors import PermissionDeniedError
 from nodestate.fsm.keys import evaluation_allocations_key, node_allocations_key
 from nodestate.fsm.state import ALLOCATIONS, State
 from nodestate.model.allocation import Allocation
@@ -44,20 +47,28 @@ async def read_allocation(call: Call) -> Reply:
     await blocking.wait_until_fresh(call, options)
     id_ = record_id(call.id_text, ALLOCATION)
     services = call.services
+
+    def find(state: State) -> Allocation | None:
+        known = state.allocations.get(id_)
+        is_seen = known is not None and call.may(READ_JOB, known.namespace)
+        return known if is_seen else None
+
     if options.index:
 
         def current_index(state: State) -> int:
-            known = state.allocations.get(id_)
+            known = find(state)
             return allocations_index(state) if known is None else known.modify_index
 
-        watched = record_key(ALLOCATIONS, id_)
+        # Nobody learns from being woken that there is something not to be seen.
+        state = services.view.state()
+        is_hidden = id_ in state.allocations and find(state) is None
+        watched = record_key(ALLOCATIONS, "" if is_hidden else id_)
         await blocking.wait_until_past(call, options, watched, current_index)
     state = services.view.state()
-    allocation = state.allocations.get(id_)
+    allocation = find(state)
     contact = blocking.contact_lines(services, options)
     if allocation is None:
-        headers = index_line(allocations_index(state)) + contact
-        return text_reply(404, ALLOCATION_NOT_FOUND, headers)
+        return _not_found(state, contact)
     body = services.work.full_allocation(state, allocation)
     if call.is_pretty():
         body = Body(prettify(body.plain))
@@ -65,7 +76,21 @@ async def read_allocation(call: Call) -> Reply:
     return Reply(200, JSON_TYPE + headers, body)
 
 
+def _not_found(state: State, contact: bytes) -> Reply:
+    """Return the answer for one that is not there, or that the caller may not see."""
+    headers = index_line(allocations_index(state)) + contact
+    return text_reply(404, ALLOCATION_NOT_FOUND, headers)
+
+
 # Reading many
+
+
+def is_whole(call: Call, namespace: str) -> bool:
+    """Say whether a list of work leaves nothing out because of who asks.
+
+    Of a single namespace it was permitted already.
+    """
+    return namespace != ALL_NAMESPACES or call.sees(READ_JOB) is None
 
 
 async def list_allocations(call: Call) -> Reply:
@@ -74,7 +99,7 @@ async def list_allocations(call: Call) -> Reply:
     await blocking.wait_until_fresh(call, options)
     query, services = call.query, call.services
     namespace = parameters.read_namespace(query, may_be_all=True)
-    if query.keys() <= PLAIN_LIST:
+    if query.keys() <= PLAIN_LIST and is_whole(call, namespace):
         if options.index:
             watched = table_key(ALLOCATIONS)
             await blocking.wait_until_past(call, options, watched, allocations_index)
@@ -95,6 +120,7 @@ async def _list_some(call: Call, options: ReadOptions, namespace: str) -> Reply:
         token=parse_record_token(query.get("next_token", "")),
         per_page=parse_per_page(query.get("per_page", "")),
         is_wanted=None if wanted is None else wanted.matches,
+        sees=call.sees(READ_JOB),
     )
     encode = _entry_encoder(call)
     if options.index:
@@ -142,7 +168,13 @@ async def list_evaluation_allocations(call: Call) -> Reply:
     state = services.view.state()
     headers = index_line(allocations_index(state))
     headers += blocking.contact_lines(services, options)
-    parts = await services.work.allocations.parts(state.allocations_from(id_))
+    evaluation = state.evaluations.get(id_)
+    if evaluation is not None and not call.may(READ_JOB, evaluation.namespace):
+        raise PermissionDeniedError(READ_JOB)
+    seen = [
+        one for one in state.allocations_from(id_) if call.may(READ_JOB, one.namespace)
+    ]
+    parts = await services.work.allocations.parts(seen)
     return Reply(200, JSON_TYPE + headers, await list_body(call, parts))
 
 
@@ -170,7 +202,10 @@ class _NodeIndex:
 
 
 async def list_node_allocations(call: Call) -> Reply:
-    """Answer `GET /v1/node/:id/allocations`; a node that is not known may have some."""
+    """Answer `GET /v1/node/:id/allocations`; a node that is not known may have some.
+
+    Those that the caller may not see are left out, and count for the index all the same.
+    """
     options = call.read_options()
     await blocking.wait_until_fresh(call, options)
     key = call.node_key()
@@ -182,7 +217,9 @@ async def list_node_allocations(call: Call) -> Reply:
     state = services.view.state()
     headers = index_line(current_index(state))
     headers += blocking.contact_lines(services, options)
-    allocations = in_order_of_nodes(state.allocations_on(key))
+    allocations = in_order_of_nodes(
+        one for one in state.allocations_on(key) if call.may(READ_JOB, one.namespace)
+    )
     parts = [services.work.full_allocation(state, one).plain for one in allocations]
     return Reply(200, JSON_TYPE + headers, await list_body(call, parts))
 
@@ -193,8 +230,10 @@ async def list_node_allocations(call: Call) -> Reply:
 async def stop_allocation(call: Call) -> Reply:
     """Answer `PUT /v1/allocation/:id/stop`; whatever the body says."""
     await call.prepare_write()
+    id_ = record_id(call.id_text, ALLOCATION)
+    await _check_may_stop(call, id_)
     command = MarkAllocations(
-        ids=(record_id(call.id_text, ALLOCATION),),
+        ids=(id_,),
         at_ns=call.services.clock.now_ns(),
         seed=call.services.ids.new_seed(),
     )
@@ -202,3 +241,22 @@ async def stop_allocation(call: Call) -> Reply:
     eval_id = accepted.eval_ids[0] if accepted.eval_ids else ""
     answer = AllocationStopped(eval_id=eval_id, index=accepted.index)
     return call.json(answer, headers=index_line(accepted.index))
+
+
+async def _check_may_stop(call: Call, id_: str) -> None:
+    """Refuse it unless the caller may do so in the allocation's namespace.
+
+    One that may not be read either is as if it were not there. What is not known here
+    may be elsewhere, and nobody has permitted it yet.
+    """
+    if call.identity().permissions.is_management:
+        return
+    services = call.services
+    if id_ not in services.view.state().allocations:
+        await blocking.wait_until_linearizable(services, deadline_s=call.remaining_s())
+    allocation = services.view.state().allocations.get(id_)
+    if allocation is not None and call.may(ALLOC_LIFECYCLE, allocation.namespace):
+        return
+    if allocation is not None and call.may(READ_JOB, allocation.namespace):
+        raise PermissionDeniedError(ALLOC_LIFECYCLE)
+    raise ProblemError(Problem(404, ALLOCATION_NOT_FOUND))

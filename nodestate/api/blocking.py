@@ -60,6 +60,8 @@ async def wait_until_fresh(call: Call, options: ReadOptions) -> None:
     services = call.services
     if options.is_consistent:
         await wait_until_linearizable(services, deadline_s=call.remaining_s())
+        # A token that was taken away somewhere before the call counts for nothing here.
+        call.permit_again()
         return
     while not is_fresh(services):
         if call.is_out_of_time():

@@ -8,24 +8,48 @@ import msgspec
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
-from nodestate.acl.resolve import Resolver
+from nodestate.acl.permissions import MANAGEMENT, NOTHING
+from nodestate.acl.policies import Capability
+from nodestate.acl.resolve import (
+    NOT_FOUND,
+    Identity,
+    Resolver,
+    Unresolved,
+    nodes_with_secret,
+)
 from nodestate.api import bodies, idempotency, parameters, problems
 from nodestate.api.cache import ListCache, NodeCache
 from nodestate.api.connections import Connection
 from nodestate.api.kept import RecordCache
+from nodestate.api.needs import OF_AGENTS, Agents, Need
 from nodestate.api.parameters import NO_QUERY, Query, ReadOptions
-from nodestate.api.problems import MISSING_NODE_ID, NO_LEADER, refused, too_many
+from nodestate.api.problems import (
+    MISSING_NODE_ID,
+    NO_LEADER,
+    Problem,
+    ProblemError,
+    refused,
+    too_many,
+)
 from nodestate.api.replies import JSON_TYPE, TEXT_TYPE, Body, Reply
 from nodestate.api.shapes import ServerListed, encode, list_servers, prettify
 from nodestate.api.work_cache import WorkCache
 from nodestate.clock import Clock, IdSource
 from nodestate.config import ServerConfig
-from nodestate.errors import NoLeaderError, RequestError
-from nodestate.model.command import Command
+from nodestate.errors import NoLeaderError, PermissionDeniedError, RequestError
+from nodestate.fsm.permits import permit_of
+from nodestate.fsm.state import State
+from nodestate.model.acl import (
+    ACLS_DISABLED_TOKEN,
+    ANONYMOUS_TOKEN,
+    CLIENT,
+    ACLToken,
+)
+from nodestate.model.command import ANONYMOUS, Command, Permit
 from nodestate.model.job import JobKey
 from nodestate.model.node import NodeKey
 from nodestate.model.node_id import node_key
-from nodestate.model.outcome import Accepted, Refused
+from nodestate.model.outcome import Accepted, Outcome, RefusalCode, Refused
 from nodestate.model.request import IdempotencyKey
 from nodestate.ports import (
     ClusterAdmin,
@@ -43,6 +67,12 @@ LEADER_POLL_S: Final = 0.05
 DEADLINE_S_MIN: Final = 0.001
 NODE_KEYS_KEPT_MAX: Final = 20_000
 """Ids whose keys are remembered: parsing one costs as much as all else about a path."""
+
+WITHOUT_ACLS: Final = Identity(ACLS_DISABLED_TOKEN, MANAGEMENT)
+UNASKED: Final = Identity(ANONYMOUS_TOKEN, NOTHING)
+"""Who asks for what is open to everybody: no token was looked at."""
+AGENT_PREFIX: Final = "client:"
+"""Before a node's id, who asks where its SecretID did in place of a token."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -88,6 +118,7 @@ class Services:
         self.logger = dependencies.logger
         self.bare_read = parameters.bare_read(dependencies.config)
         self.resolver = Resolver()
+        self.unasked = UNASKED if dependencies.config.acl_enabled else WITHOUT_ACLS
         self.nodes = NodeCache()
         self.lists = ListCache(dependencies.clock)
         self.work = WorkCache(dependencies.clock)
@@ -127,7 +158,10 @@ class Call:
 
     __slots__ = (
         "_content",
+        "_identity",
         "_key",
+        "_need",
+        "_permit",
         "id_text",
         "is_replayed",
         "query",
@@ -153,7 +187,10 @@ class Call:
         self.started_at_s = started_at_s
         self.is_replayed = False
         self._content = b""
+        self._identity = services.unasked
         self._key = ""
+        self._need: Need | None = None
+        self._permit: Permit | None = None
 
     # What was asked
 
@@ -199,6 +236,85 @@ class Call:
             return token
         scheme, _, bearer = headers.get("Authorization", "").strip().partition(" ")
         return bearer.strip() if scheme.lower() == "bearer" else ""
+
+    # Who asks
+
+    def identity(self) -> Identity:
+        """Return who asks, and what they may do, as of when it was permitted.
+
+        Without ACLs that is everything. An agent that shows its node's SecretID has no
+        token: what stands for it is called `client:` and the node's id.
+        """
+        return self._identity
+
+    def asked_by(self) -> str:
+        """Return who asks, as commands have it."""
+        accessor_id = self._identity.token.accessor_id
+        return ANONYMOUS if self._identity is WITHOUT_ACLS else accessor_id
+
+    def may(self, capability: Capability, namespace: str) -> bool:
+        """Say whether the caller may do this in a namespace."""
+        return self._identity.permissions.allows_namespace(namespace, capability)
+
+    def sees(self, capability: Capability) -> Callable[[str], bool] | None:
+        """Return which namespaces a list may show, `None` for all of them."""
+        if self._identity.permissions.is_management:
+            return None
+        return lambda namespace: self.may(capability, namespace)
+
+    def permit(self, need: Need) -> None:
+        """Refuse the request unless its caller meets the need, by the state as it is now."""
+        state = self.services.view.state()
+        identity = self._identify(state, need)
+        accessor_id = identity.token.accessor_id
+        is_agent = accessor_id.startswith(AGENT_PREFIX)
+        self._need = need
+        self._identity = identity
+        self._permit = None if is_agent else permit_of(state, accessor_id)
+
+    def permit_again(self) -> None:
+        """Do the same once the state is known to be newer."""
+        if self._need is not None:
+            self.permit(self._need)
+
+    def _identify(self, state: State, need: Need) -> Identity:
+        services, secret = self.services, self.token()
+        found = services.resolver.resolve(state, secret, services.clock.now_ns())
+        if isinstance(found, Unresolved):
+            agent = self._agent(state, secret, need) if found is NOT_FOUND else None
+            if agent is None:
+                raise ProblemError(Problem(403, found.text))
+            return agent
+        assert need.is_met is not None, "what is open is not asked for"
+        if not need.is_met(found.permissions, self.query):
+            raise PermissionDeniedError(need.name)
+        return found
+
+    def _agent(self, state: State, secret: str, need: Need) -> Identity | None:
+        """Return whose node's SecretID this is, if that does here."""
+        if need.agents is Agents.NONE:
+            return None
+        keys = nodes_with_secret(state, secret)
+        if need.agents is Agents.OWN:
+            keys = [key for key in keys if self._names(key)]
+        if not keys:
+            return None
+        accessor_id = f"{AGENT_PREFIX}{state.nodes[keys[0]].id}"
+        return Identity(ACLToken(accessor_id=accessor_id, type=CLIENT), OF_AGENTS)
+
+    def _names(self, key: NodeKey) -> bool:
+        """Say whether the path names this node."""
+        try:
+            return self.node_key() == key
+        except RequestError:
+            return False
+
+    def has_certificate(self) -> bool:
+        """Say whether the client has shown a certificate that the server trusts."""
+        transport = self.request.transport
+        return transport is not None and bool(transport.get_extra_info("peercert"))
+
+    # What it is about
 
     def check_id_given(self) -> None:
         """Refuse a path that lacks the id."""
@@ -250,22 +366,36 @@ class Call:
             await services.clock.sleep(min(LEADER_POLL_S, self.remaining_s()))
 
     async def propose(self, command: Command) -> Accepted:
-        """Return what was accepted; a refusal is a `ProblemError`."""
+        """Return what was accepted; a refusal is a `ProblemError`.
+
+        What was permitted by a token or a policy that has changed meanwhile is looked at
+        again, and proposed again if it is still permitted.
+        """
         services = self.services
         limit = services.config.proposals_max
         if services.writing_count >= limit:
             raise too_many("writes under way", "proposals_max", limit)
         services.writing_count += 1
         try:
-            outcome = await services.proposer.propose(
-                command, deadline_s=self.remaining_s(), idempotency=self._idempotency()
-            )
+            outcome = await self._propose_signed(command)
+            while _is_outdated(outcome) and not self.is_out_of_time():
+                self.permit_again()
+                outcome = await self._propose_signed(command)
         finally:
             services.writing_count -= 1
         self.is_replayed = outcome.is_replayed
         if isinstance(outcome, Refused):
             raise refused(outcome)
         return outcome
+
+    async def _propose_signed(self, command: Command) -> Outcome:
+        if self._need is not None:
+            command = msgspec.structs.replace(
+                command, asked_by=self.asked_by(), permit=self._permit
+            )
+        return await self.services.proposer.propose(
+            command, deadline_s=self.remaining_s(), idempotency=self._idempotency()
+        )
 
     def _idempotency(self) -> IdempotencyKey | None:
         """Return the caller's key, and what it stands for; a body not read is no part."""
@@ -292,6 +422,10 @@ class Call:
         if self.is_pretty():
             encoded = prettify(encoded)
         return Reply(status, JSON_TYPE + headers, Body(encoded))
+
+
+def _is_outdated(outcome: Outcome) -> bool:
+    return isinstance(outcome, Refused) and outcome.code is RefusalCode.OUTDATED_PERMIT
 
 
 @lru_cache(maxsize=NODE_KEYS_KEPT_MAX)

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from nodestate.acl.policies import READ_JOB
 from nodestate.api import blocking, parameters
 from nodestate.api.calls import Call, index_line, text_reply
 from nodestate.api.nodes import list_index
@@ -34,7 +35,10 @@ INVALID_DEADLINE: Final = (
 
 
 class GroupShown(Shape, frozen=True, kw_only=True):
-    """One group with allocations on the node; see `planning.drains.GroupDrain`."""
+    """One group with allocations on the node; see `planning.drains.GroupDrain`.
+
+    To who may not read the job it is without names: how many move, and nothing else.
+    """
 
     namespace: str
     job_id: str
@@ -112,7 +116,13 @@ async def read_drain(call: Call) -> Reply:
     now_ns = services.clock.now_ns()
     view = view_drain(state, key, now_ns, asked.strategy(node.drain_strategy))
     assert view is not None, "there is a node, and a drain to look at"
-    return call.json(_shown(node.id, view, now_ns), headers=headers)
+    groups = tuple(
+        _group_shown(group)
+        if call.may(READ_JOB, group.job_key[0])
+        else _nameless(_group_shown(group))
+        for group in view.groups
+    )
+    return call.json(_shown(node.id, view, now_ns, groups), headers=headers)
 
 
 # What was asked
@@ -180,7 +190,9 @@ def _index(state: State, key: NodeKey) -> int:
 # What is shown
 
 
-def _shown(node_id: str, view: DrainView, now_ns: int) -> DrainShown:
+def _shown(
+    node_id: str, view: DrainView, now_ns: int, groups: tuple[GroupShown, ...]
+) -> DrainShown:
     deadline_ns = view.deadline_ns
     return DrainShown(
         node_id=node_id,
@@ -189,7 +201,7 @@ def _shown(node_id: str, view: DrainView, now_ns: int) -> DrainShown:
         forced=deadline_ns is not None and now_ns >= deadline_ns,
         deadline=Timestamp(deadline_ns) if deadline_ns else NO_TIME,
         ignore_system_jobs=view.ignore_system_jobs,
-        groups=tuple(map(_group_shown, view.groups)),
+        groups=groups,
     )
 
 
@@ -208,4 +220,17 @@ def _group_shown(group: GroupDrain) -> GroupShown:
         max_parallel=group.max_parallel,
         settled=group.settled_count,
         finished=group.finished_count,
+    )
+
+
+def _nameless(group: GroupShown) -> GroupShown:
+    """Return a group without what it is called, and ids without letters: their number."""
+    return replace(
+        group,
+        namespace="",
+        job_id="",
+        task_group="",
+        moving=("",) * len(group.moving),
+        next=("",) * len(group.next),
+        waiting=("",) * len(group.waiting),
     )

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 
+from nodestate.acl.policies import READ_JOB
 from nodestate.api import blocking, parameters
-from nodestate.api.allocations import PLAIN_LIST
+from nodestate.api.allocations import PLAIN_LIST, is_whole
 from nodestate.api.calls import Call, index_line, text_reply
 from nodestate.api.listing import filter_of, list_body
 from nodestate.api.parameters import Query, ReadOptions
 from nodestate.api.replies import JSON_TYPE, Reply
 from nodestate.api.table_lists import Selection
+from nodestate.errors import PermissionDeniedError
 from nodestate.fsm.state import EVALUATIONS, State
 from nodestate.model.evaluation import Evaluation
 from nodestate.model.node_id import EVALUATION, record_id, record_id_prefix
@@ -42,6 +44,8 @@ async def read_evaluation(call: Call) -> Reply:
     if evaluation is None:
         headers = index_line(evaluations_index(state)) + contact
         return text_reply(404, EVALUATION_NOT_FOUND, headers)
+    if not call.may(READ_JOB, evaluation.namespace):
+        raise PermissionDeniedError(READ_JOB)
     headers = index_line(evaluation.modify_index) + contact
     entry = services.work.evaluations.entry(evaluation)
     return call.encoded(entry, headers=headers)
@@ -53,7 +57,7 @@ async def list_evaluations(call: Call) -> Reply:
     await blocking.wait_until_fresh(call, options)
     query, services = call.query, call.services
     namespace = parameters.read_namespace(query, may_be_all=True)
-    if query.keys() <= PLAIN_LIST:
+    if query.keys() <= PLAIN_LIST and is_whole(call, namespace):
         if options.index:
             watched = table_key(EVALUATIONS)
             await blocking.wait_until_past(call, options, watched, evaluations_index)
@@ -72,6 +76,7 @@ async def _list_some(call: Call, options: ReadOptions, namespace: str) -> Reply:
         token=parse_record_token(query.get("next_token", "")),
         per_page=parse_per_page(query.get("per_page", "")),
         is_wanted=_wanted(query),
+        sees=call.sees(READ_JOB),
     )
     if options.index:
         prefix = selection.prefix

@@ -1,9 +1,11 @@
 """The list of jobs: of one namespace or of all, by prefix, by filter, page by page."""
 
 from bisect import bisect_left
+from collections.abc import Callable
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
+from nodestate.acl.policies import LIST_JOBS
 from nodestate.api import blocking, parameters
 from nodestate.api.calls import Call, Services, index_line
 from nodestate.api.job_shapes import encode_job_stub
@@ -23,13 +25,17 @@ TOKEN_CHARACTERS_MAX: Final = 1024
 
 
 class Wanted(NamedTuple):
-    """What a list is to have; `token` is the key that the page begins with."""
+    """What a list is to have; `token` is the key that the page begins with.
+
+    `sees` says which namespaces the caller may see.
+    """
 
     namespace: str
     prefix: str
     wanted: Filter | None
     per_page: int
     token: JobKey | None
+    sees: Callable[[str], bool]
 
     @property
     def is_of_all_namespaces(self) -> bool:
@@ -41,7 +47,7 @@ class Wanted(NamedTuple):
         namespace, id_ = key
         if not (self.is_of_all_namespaces or namespace == self.namespace):
             return False
-        return id_.startswith(self.prefix)
+        return id_.startswith(self.prefix) and self.sees(namespace)
 
     def watched(self) -> WatchKey:
         """Return the key of whatever may change the list."""
@@ -83,6 +89,7 @@ def _asked(call: Call) -> Wanted:
         wanted=filter_of(query.get("filter", ""), Job),
         per_page=parse_per_page(query.get("per_page", "")),
         token=parse_token(query.get("next_token", "")),
+        sees=lambda namespace: call.may(LIST_JOBS, namespace),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from nodestate.acl.policies import MOUNT_READONLY, MOUNT_READWRITE
 from nodestate.api import parameters
 from nodestate.api.bodies import decode_body
 from nodestate.api.calls import Call, index_line
@@ -19,7 +20,7 @@ from nodestate.api.jobs import key_of
 from nodestate.api.parameters import NO_SUCH_REGION
 from nodestate.api.problems import Problem, ProblemError
 from nodestate.api.replies import Reply
-from nodestate.errors import RequestError
+from nodestate.errors import PermissionDeniedError, RequestError
 from nodestate.model.command import DeregisterJob, EvaluateJob, RegisterJob
 from nodestate.model.job import Job
 from nodestate.model.job_validation import faults_of, listed, refuse_submission
@@ -37,6 +38,7 @@ async def register_job(call: Call) -> Reply:
     sent = await call.decoded(JobSent)
     await call.prepare_write()
     job = submitted_job(call, sent.job, OTHER_JOB)
+    _check_volumes(call, job)
     services = call.services
     command = RegisterJob(
         job=job,
@@ -72,6 +74,22 @@ def submitted_job(call: Call, sent: object, other_job: str) -> Job:
     if reason:
         raise RequestError(reason)
     return replace(job, consul_token="", vault_token="")
+
+
+def _check_volumes(call: Call, job: Job) -> None:
+    """Refuse a job that mounts a host's volume as its author may not."""
+    permissions = call.identity().permissions
+    for group in job.task_groups or ():
+        for volume in (group.volumes or {}).values():
+            wanted = MOUNT_READONLY if volume.read_only else MOUNT_READWRITE
+            may_mount = permissions.allows_host_volume(volume.source, wanted)
+            if not may_mount and volume.read_only:
+                # Who may write may read.
+                may_mount = permissions.allows_host_volume(
+                    volume.source, MOUNT_READWRITE
+                )
+            if not may_mount:
+                raise PermissionDeniedError(wanted)
 
 
 async def validate_job(call: Call) -> Reply:

@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod
 from multidict import istr
 
+from nodestate.api.authorization import authorize
 from nodestate.api.calls import Call, Services, problem_reply
 from nodestate.api.idempotency import REPLAYED
 from nodestate.api.problems import (
@@ -51,6 +52,7 @@ class Middleware:
         self._routes = RouteTable()
         self._extra_headers = _header_lines(services.config.http_response_headers)
         self._targets: dict[str, Target] = {}
+        self._has_acls = services.config.acl_enabled
         self._is_debugging = services.config.log_level == "debug"
         self._latency = services.metrics.timing(
             "nodestate_api_request_seconds",
@@ -134,6 +136,8 @@ class Middleware:
 
     async def _answer(self, call: Call, route: Route) -> Reply:
         try:
+            if self._has_acls and route.need.looks_at_token:
+                await authorize(call, route.need)
             reply = await route.handler(call)
         except NodestateError as error:
             problem = problem_of(error)

@@ -7,7 +7,7 @@ from typing import Final
 
 from nodestate.api import blocking, parameters
 from nodestate.api.cache import Pace, encode_stubs, slices
-from nodestate.api.calls import Call, Services, index_line, text_reply
+from nodestate.api.calls import AGENT_PREFIX, Call, Services, index_line, text_reply
 from nodestate.api.parameters import PLAIN_READ, ReadOptions
 from nodestate.api.replies import JSON_TYPE, Body, Reply
 from nodestate.api.shapes import (
@@ -41,7 +41,6 @@ INVALID_ENABLE: Final = "invalid enable value"
 NODE_EVENT_SET: Final = "node event must not be set"
 FORCED_DEADLINE_NS: Final = -1_000_000_000
 """What the old form of a drain request means."""
-ACLS_DISABLED: Final = "token:acls-disabled"
 WORD_SHOWN_MAX: Final = 64
 BAD_FILTER: Final = (
     "failed to create result paginator: failed to read filter expression: "
@@ -269,13 +268,20 @@ async def drain_node(call: Call) -> Reply:
             deadline=spec.deadline, ignore_system_jobs=spec.ignore_system_jobs
         ),
         mark_eligible=sent.mark_eligible,
-        accessor_id=ACLS_DISABLED,
+        accessor_id=_accessor_text(call),
         meta=sent.meta,
         at_ns=call.services.clock.now_ns(),
         seed=call.services.ids.new_seed(),
     )
     accepted = await call.propose(command)
     return _updated(call, accepted)
+
+
+def _accessor_text(call: Call) -> str:
+    """Return who drains, as `LastDrain` has it."""
+    accessor_id = call.identity().token.accessor_id
+    is_agent = accessor_id.startswith(AGENT_PREFIX)
+    return accessor_id if is_agent else f"token:{accessor_id}"
 
 
 def _drain_by_parameter(text: str) -> DrainSent | None:

@@ -8,7 +8,6 @@ from nodestate.api.calls import LEADER_POLL_S, Call
 from nodestate.api.problems import NO_LEADER, OUTCOME_UNKNOWN
 from nodestate.api.replies import Body, Reply
 from nodestate.errors import NoLeaderError, OutcomeUnknownError
-from nodestate.model.command import ANONYMOUS
 from nodestate.model.question import CollectedAnswer, CollectNow, NotAnswered
 
 
@@ -28,7 +27,7 @@ async def collect_garbage(call: Call) -> Reply:
 
 async def _ask_once(call: Call) -> NoLeaderError | OutcomeUnknownError | None:
     """Return why the leader, if there is one, has not done it; `None` if it has."""
-    question = CollectNow(asked_by=ANONYMOUS)
+    question = CollectNow(asked_by=call.asked_by())
     try:
         answer = await ask_leader(
             call.services, question, deadline_s=call.remaining_s()

@@ -49,13 +49,17 @@ class Page(NamedTuple, Generic[R]):
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Which records a list has; `token` is the id at which it begins."""
+    """Which records a list has; `token` is the id at which it begins.
+
+    `sees` says which namespaces the caller may see, where that is not all.
+    """
 
     namespace: str
     prefix: str = ""
     token: str = ""
     per_page: int = 0
     is_wanted: Callable[[Any], bool] | None = None
+    sees: Callable[[str], bool] | None = None
 
 
 class TableCopy(msgspec.Struct, Generic[R], frozen=True):
@@ -204,6 +208,8 @@ class TableLists(Generic[R]):
 def is_selected(record: Listed, selection: Selection) -> bool:
     """Say whether a record under the prefix is in the list."""
     if selection.namespace not in {ALL_NAMESPACES, record.namespace}:
+        return False
+    if selection.sees is not None and not selection.sees(record.namespace):
         return False
     return selection.is_wanted is None or selection.is_wanted(record)
 
