@@ -26,7 +26,7 @@ def check_policy(policy: ACLPolicy) -> None:
     """Raise `RequestError` for a policy that cannot be."""
     problems: list[str] = []
     if not is_key(policy.name):
-        problems.append(_invalid_name(policy.name))
+        problems.append(invalid_name(policy.name))
     try:
         if _is_unicode(policy.rules):
             parse_policy(policy.rules)
@@ -65,7 +65,7 @@ def check_role(role: ACLRole) -> None:
     """Raise `RequestError` for a role that cannot be."""
     problems: list[str] = []
     if not is_key(role.name):
-        problems.append(_invalid_name(role.name))
+        problems.append(invalid_name(role.name))
     problems += _description_problems(role.description)
     if not role.policies:
         problems.append("at least one policy should be specified")
@@ -78,6 +78,12 @@ def is_key(name: str) -> bool:
     return 0 < len(name) <= KEY_CHARACTERS_MAX and _KEY_LETTERS.issuperset(name)
 
 
+def invalid_name(name: str) -> str:
+    """Return what is wrong with a name that policies and roles cannot have."""
+    shown = name[:KEY_CHARACTERS_MAX].encode("utf-8", "backslashreplace").decode()
+    return f"invalid name '{shown}'"
+
+
 def multi_error(problems: Sequence[str]) -> str:
     """Return problems as Nomad lists them."""
     noun = "error" if len(problems) == 1 else "errors"
@@ -88,11 +94,6 @@ def multi_error(problems: Sequence[str]) -> str:
 def _raise(noun: str, problems: Sequence[str]) -> None:
     if problems:
         raise RequestError(f"{noun} 0 invalid: {multi_error(problems)}")
-
-
-def _invalid_name(name: str) -> str:
-    shown = name[:KEY_CHARACTERS_MAX].encode("utf-8", "backslashreplace").decode()
-    return f"invalid name '{shown}'"
 
 
 def _description_problems(description: str) -> list[str]:

@@ -6,6 +6,10 @@ from typing import Final
 import msgspec
 
 from nodestate.api import (
+    acl_bootstrap,
+    acl_policies,
+    acl_roles,
+    acl_tokens,
     agent,
     agent_allocations,
     allocations,
@@ -17,7 +21,6 @@ from nodestate.api import (
     jobs,
     metrics,
     nodes,
-    openapi,
     operator,
     restores,
     status,
@@ -27,6 +30,7 @@ from nodestate.api.calls import Call
 from nodestate.api.needs import (
     ALLOCATION_LIFECYCLE,
     ALLOCATION_READ,
+    ANY_TOKEN,
     MANAGEMENT,
     NAMESPACE_LIST_JOBS,
     NAMESPACE_READ_JOB,
@@ -61,6 +65,8 @@ MISSING_ID: Final = {
     "/v1/evaluation/": "missing evaluation ID",
     "/v1/acl/policy/": "Missing Policy Name",
     "/v1/acl/token/": "Missing Token Accessor",
+    "/v1/acl/role/name/": "missing ACL role name",
+    "/v1/acl/role/": "missing ACL role ID",
 }
 """What to say of a path that ends where an id should stand."""
 
@@ -83,12 +89,7 @@ class Route(msgspec.Struct, frozen=True):
         return self.methods is not READS
 
 
-async def _describe_routes(call: Call) -> Reply:
-    """Answer `GET /v1/openapi.json`: what this table says."""
-    return await openapi.describe_routes(call, ROUTES)
-
-
-ROUTES: Final[tuple[Route, ...]] = (
+ROUTES: Final = (
     Route(READS, "/v1/nodes", "nodes.list", nodes.list_nodes, NODE_READ),
     Route(WRITES, "/v1/nodes", "nodes.register", agent.register_nodes, NODE_SECRET),
     Route(READS, "/v1/node/:id", "node.read", nodes.read_node, NODE_READ_OR_AGENT),
@@ -327,8 +328,80 @@ ROUTES: Final[tuple[Route, ...]] = (
         system.reconcile_summaries,
         MANAGEMENT,
     ),
+    Route(WRITES, "/v1/acl/bootstrap", "acl.bootstrap", acl_bootstrap.bootstrap, OPEN),
+    Route(
+        READS, "/v1/acl/policies", "acl.policies", acl_policies.list_policies, ANY_TOKEN
+    ),
+    Route(
+        READS,
+        "/v1/acl/policy/:id",
+        "acl.policy_read",
+        acl_policies.read_policy,
+        ANY_TOKEN,
+    ),
+    Route(
+        WRITES,
+        "/v1/acl/policy/:id",
+        "acl.policy_write",
+        acl_policies.write_policy,
+        MANAGEMENT,
+    ),
+    Route(
+        DELETES,
+        "/v1/acl/policy/:id",
+        "acl.policy_delete",
+        acl_policies.delete_policy,
+        MANAGEMENT,
+    ),
+    Route(READS, "/v1/acl/tokens", "acl.tokens", acl_tokens.list_tokens, MANAGEMENT),
+    Route(
+        WRITES, "/v1/acl/token", "acl.token_create", acl_tokens.create_token, MANAGEMENT
+    ),
+    Route(
+        READS,
+        "/v1/acl/token/self",
+        "acl.token_self",
+        acl_tokens.read_own_token,
+        ANY_TOKEN,
+    ),
+    Route(
+        READS, "/v1/acl/token/:id", "acl.token_read", acl_tokens.read_token, ANY_TOKEN
+    ),
+    Route(
+        WRITES,
+        "/v1/acl/token/:id",
+        "acl.token_update",
+        acl_tokens.update_token,
+        MANAGEMENT,
+    ),
+    Route(
+        DELETES,
+        "/v1/acl/token/:id",
+        "acl.token_delete",
+        acl_tokens.delete_token,
+        MANAGEMENT,
+    ),
+    Route(READS, "/v1/acl/roles", "acl.roles", acl_roles.list_roles, ANY_TOKEN),
+    Route(WRITES, "/v1/acl/role", "acl.role_create", acl_roles.create_role, MANAGEMENT),
+    Route(
+        READS,
+        "/v1/acl/role/name/:id",
+        "acl.role_read_named",
+        acl_roles.read_named_role,
+        ANY_TOKEN,
+    ),
+    Route(READS, "/v1/acl/role/:id", "acl.role_read", acl_roles.read_role, ANY_TOKEN),
+    Route(
+        WRITES, "/v1/acl/role/:id", "acl.role_update", acl_roles.update_role, MANAGEMENT
+    ),
+    Route(
+        DELETES,
+        "/v1/acl/role/:id",
+        "acl.role_delete",
+        acl_roles.delete_role,
+        MANAGEMENT,
+    ),
     Route(READS, "/v1/metrics", "metrics", metrics.read_metrics, OPEN),
-    Route(READS, "/v1/openapi.json", "openapi", _describe_routes, OPEN),
 )
 
 
@@ -425,9 +498,12 @@ class RouteTable:
     def find(self, path: str) -> Place:
         """Return where a path leads; one trailing slash is forgiven.
 
-        A path without an id in it wins: `/v1/acl/token/self` is nobody's accessor.
+        A path without an id in it wins: `/v1/acl/token/self` is nobody's accessor. But
+        with the slash behind which an id should stand, it is the id that is missing.
         """
         resource = self._exact.get(path)
+        if path in self._below:
+            return self._below[path].missing
         if resource is None and len(path) > 1 and path.endswith("/"):
             resource = self._exact.get(path[:-1])
         if resource is not None:

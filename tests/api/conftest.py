@@ -84,7 +84,7 @@ def request_bytes(
     version: str = "1.1",
 ) -> bytes:
     """Return a request as it goes over the wire; text as it stands, objects as JSON."""
-    lines = [f"{method} {path} HTTP/{version}", "Host: nodestate"]
+    lines = [f"{method} {path} HTTP/{version}", "Host: localhost"]
     lines += [f"{name}: {text}" for name, text in (headers or {}).items()]
     content = b""
     if body is not None:
@@ -187,10 +187,13 @@ class Api:
         await self.until(lambda: self.gauge("nodestate_api_waiters") == count)
 
     async def read_during(
-        self, path: str, write: Callable[[], Awaitable[object]]
+        self,
+        path: str,
+        write: Callable[[], Awaitable[object]],
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Return what a blocking read answers while which a write is made."""
-        reading = asyncio.create_task(self.get(path))
+        reading = asyncio.create_task(self.get(path, headers))
         await self.until_waiting()
         await write()
         return await reading
@@ -294,6 +297,12 @@ async def make_api() -> AsyncIterator[ApiFactory]:
 async def api(make_api: ApiFactory) -> Api:
     """An API over an empty state, on the leader."""
     return await make_api()
+
+
+@pytest.fixture
+async def guarded(make_api: ApiFactory) -> Api:
+    """An API over an empty state where ACLs are on."""
+    return await make_api(acl_enabled=True)
 
 
 def logger_into(logs: list[Mapping[str, Any]]) -> Any:
