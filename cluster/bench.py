@@ -36,6 +36,7 @@ from cluster.bench_cluster import (
 )
 from cluster.bench_rolling import measure_rolling
 from cluster.bench_scale import measure_scale
+from cluster.bench_work import measure_work
 from cluster.fanout import FanoutFigures, FanoutPlan
 from cluster.fleet import make_fleet, node_id
 from cluster.growth import memory_mib
@@ -59,7 +60,8 @@ FANOUT_SPARE_S: Final = 180.0
 LOADS: Final = "loads"
 ROLLING: Final = "rolling"
 SCALE: Final = "scale"
-PARTS: Final = (LOADS, ROLLING, SCALE)
+WORK: Final = "work"
+PARTS: Final = (LOADS, ROLLING, SCALE, WORK)
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -140,7 +142,11 @@ def run_bench(
             bench = _Bench(cluster, QUICK if is_quick else FULL)
             sizes = _measure(bench)
             figures += bench.figures
-    for part, measure in ((ROLLING, measure_rolling), (SCALE, measure_scale)):
+    for part, measure in (
+        (ROLLING, measure_rolling),
+        (SCALE, measure_scale),
+        (WORK, measure_work),
+    ):
         if part in parts:
             print(part, flush=True)
             figures += map(shown, measure(is_quick=is_quick))

@@ -79,7 +79,11 @@ class BenchCluster:
 
     def find_leader(self) -> None:
         """Wait until every server serves, and remember who leads."""
-        self.leader = asyncio.run(self.wait_until_serving())
+        self.note_leader(asyncio.run(self.wait_until_serving()))
+
+    def note_leader(self, leader: ServerFiles) -> None:
+        """Remember who leads, and one who does not."""
+        self.leader = leader
         self.follower = next(
             (files for files in self.servers if files.name != self.leader.name),
             self.leader,
@@ -103,7 +107,7 @@ class BenchCluster:
 
     def cpu_s(self) -> float:
         """Return how much processor time the servers have used together since start."""
-        return sum(_cpu_s(process.pid) for process in self.processes)
+        return sum(cpu_s_of(process.pid) for process in self.processes)
 
     def role(self, files: ServerFiles) -> str:
         """Say what a server is, by who led when that was last looked at."""
@@ -134,7 +138,8 @@ def laid_out_cluster(
             stop_all(processes)
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s_of(pid: int) -> float:
+    """Return how much processor time a process has used since it was started."""
     text = (PROC / str(pid) / "stat").read_text(encoding="ascii")
     # The name before the last bracket may hold anything; user and system time are the
     # 14th and 15th fields in all.
