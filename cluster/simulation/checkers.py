@@ -5,7 +5,7 @@ search that knows nothing of the log confirms, node by node, that some order doe
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
@@ -15,12 +15,15 @@ from cluster.simulation.judge import (
     LINEARIZABLE,
     NO_LOSS,
     NOT_SENT,
+    OP,
     STATE_MACHINE_SAFETY,
     WATCHERS,
     Violation,
 )
 from nodestate.fsm import machine
 from nodestate.fsm.state import NODES, State
+from nodestate.model.command import Command
+from nodestate.model.event import Event
 from nodestate.model.node import ELIGIBLE, INELIGIBLE, Node, NodeKey, NodeStatus
 from nodestate.model.outcome import Accepted, Outcome, RefusalCode, Refused
 from nodestate.replication.entries import Body, Envelope
@@ -30,11 +33,31 @@ LATE_S_MAX: Final = 0.05
 STEPS_MAX: Final = 20_000
 
 
+class Replayed(NamedTuple):
+    """One entry: the command, the state before and after it, and what it led to."""
+
+    at_index: int
+    command: Command
+    before: State
+    after: State
+    events: tuple[Event, ...]
+
+
+class Observer(Protocol):
+    """Who is shown each entry of a log that is applied once more."""
+
+    def observe(self, replayed: Replayed) -> None:
+        """Look at one entry."""
+
+
 class Reference:
     """The log applied once more, by itself: what every answer is compared with."""
 
-    def __init__(self, bodies: Mapping[int, Body]) -> None:
+    def __init__(
+        self, bodies: Mapping[int, Body], observer: "Observer | None" = None
+    ) -> None:
         self.state = State()
+        self._observer = observer
         self.outcomes: dict[str, tuple[int, Outcome]] = {}
         self.repeats: list[tuple[str, int]] = []
         self._versions: dict[str, list[tuple[int, Node | None]]] = {}
@@ -44,13 +67,17 @@ class Reference:
                 self._apply(index, body)
 
     def _apply(self, index: int, body: Envelope) -> None:
+        before = self.state if self._observer is None else self.state.shallow_copy()
         applied = machine.apply(self.state, index, body.command, body.request())
+        if self._observer is not None:
+            self._observer.observe(
+                Replayed(index, body.command, before, self.state, applied.events)
+            )
         op = body.command.asked_by
-        if op in self.outcomes:
-            if not applied.is_repeat:
+        if op.startswith(OP) and not applied.is_repeat:
+            if op in self.outcomes:
                 self.repeats.append((op, index))
-        elif not applied.is_repeat:
-            self.outcomes[op] = (index, applied.outcome)
+            self.outcomes.setdefault(op, (index, applied.outcome))
         for event in applied.events:
             key = getattr(event, "key", None)
             if key is not None:

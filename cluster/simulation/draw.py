@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+from cluster.simulation import draw_work
 from cluster.simulation.schedule import (
     FOLLOWER,
     LEADER,
@@ -47,6 +48,7 @@ from cluster.simulation.workload import MISS, VERBS
 DURATION_MS: Final = 4000
 SERVER_COUNTS: Final = (3, 3, 3, 5, 1)
 DOWN_MS: Final = 1200
+WORK: Final = "work"
 ALL_NODES: Final = ""
 SETTINGS: Final = {
     "raft_heartbeat_s": 0.2,
@@ -58,8 +60,11 @@ SETTINGS: Final = {
 class _Drawing:
     """What the draws of one seed share."""
 
-    def __init__(self, rng: random.Random, server_count: int) -> None:
+    def __init__(
+        self, rng: random.Random, server_count: int, duration_ms: int = DURATION_MS
+    ) -> None:
         self.rng = rng
+        self.duration_ms = duration_ms
         self.names = [f"server{number + 1}" for number in range(server_count)]
         self.fragile = rng.sample(self.names, (server_count - 1) // 2)
         self.steps: list[Step] = []
@@ -277,6 +282,21 @@ SCENARIOS: Final[dict[str, tuple[Callable[[_Drawing], None], ...]]] = {
         _isolate,
     ),
     "calm": (),
+    WORK: (
+        _kill,
+        _kill_leading,
+        _kill_syncing,
+        _kill_snapshotting,
+        _power_off,
+        _pause,
+        _cut,
+        _isolate,
+        _break,
+        _slow,
+        _slow_disk,
+        _transfer,
+        _save_snapshot,
+    ),
 }
 """Which kinds of faults a schedule may have, by name."""
 
@@ -288,19 +308,29 @@ def draw_schedule(
     rng = random.Random(f"schedule {seed}")  # noqa: S311  it has to be repeatable
     drawn_count = rng.choice(SERVER_COUNTS)
     count = server_count or drawn_count
-    draw = _Drawing(rng, count)
+    has_work = scenario == WORK
+    duration_ms = draw_work.DURATION_MS if has_work else DURATION_MS
+    draw = _Drawing(rng, count, duration_ms)
     _draw_faults(draw, SCENARIOS[scenario])
-    _draw_operations(draw)
+    if has_work:
+        work = draw_work.WorkDrawing(rng, draw.names)
+        work.draw()
+        draw.add(*work.steps)
+    else:
+        _draw_operations(draw)
     return Schedule(
         seed=seed,
         server_count=count,
-        duration_ms=DURATION_MS,
+        duration_ms=duration_ms,
         delay_ms_max=rng.choice((1.0, 4.0, 20.0, 60.0)),
         sync_ms_max=rng.choice((1.0, 3.0, 15.0, 40.0)),
-        clock_offset_ms_max=rng.choice((0, 0, 1000, 3_600_000)),
+        # Deadlines and delays of work are told by wall clocks.
+        clock_offset_ms_max=rng.choice((0, 0, 1000, 1000 if has_work else 3_600_000)),
         chunk_bytes=rng.choice((300, 1000, 256 << 10)),
+        has_work=has_work,
+        quiet_ms=rng.choice(draw_work.QUIET_MS) if has_work else 0,
         settings={
-            **SETTINGS,
+            **(draw_work.SETTINGS if has_work else SETTINGS),
             "segment_bytes": rng.choice((4096, 8192, 65536)),
             "snapshot_entries": rng.choice((6, 12, 25, 100_000)),
             "snapshot_tail_entries": rng.choice((0, 3, 10)),
@@ -319,7 +349,7 @@ def _draw_faults(draw: _Drawing, kinds: tuple[Callable[[_Drawing], None], ...]) 
     chosen = rng.sample(kinds, min(len(kinds), rng.randrange(1, 7)))
     weights = [rng.random() + 0.1 for _ in chosen]
     for _ in range(rng.choice((2, 5, 8, 12))):
-        draw.at_ms = rng.randrange(100, DURATION_MS - 300)
+        draw.at_ms = rng.randrange(100, draw.duration_ms - 300)
         rng.choices(chosen, weights)[0](draw)
 
 

@@ -180,11 +180,18 @@ class Judge:
     def _note_entry(self, server_id: str, entry: Entry, previous_term: int) -> None:
         mine = (previous_term, entry.body)
         known = self._log.setdefault((entry.index, entry.term), mine)
-        if known != mine:
+        if known != mine and entry.index == 1 and self._is_nothing_formed():
+            # The founder lost its power with entry 1 not durable, and so told to nobody.
+            self._log[entry.index, entry.term] = mine
+        elif known != mine:
             self.blame(
                 LOG_MATCHING,
                 f"{server_id} holds another entry {entry.index} of term {entry.term}",
             )
+
+    def _is_nothing_formed(self) -> bool:
+        logs = (log for server_id in self.durable for log in self._logs_of(server_id))
+        return all(log.last_index == 0 for log in logs)
 
     # After each tick
 

@@ -212,19 +212,119 @@ class Follow(_Step, frozen=True, kw_only=True, tag="follow"):
     wait_ms: int
 
 
+# Work, and the agents of nodes. Whoever asks asks once, on one server.
+
+
+class Enlist(_Step, frozen=True, kw_only=True, tag="enlist"):
+    """Start the agent of a node, which registers it, with room for so much work."""
+
+    node: str
+    cpu: int
+
+
+class Hush(_Step, frozen=True, kw_only=True, tag="hush"):
+    """Let an agent say nothing for a while; what it runs goes on."""
+
+    node: str
+    for_ms: int
+
+
+class Perish(_Step, frozen=True, kw_only=True, tag="perish"):
+    """End an agent and its node for good; nobody is told."""
+
+    node: str
+
+
+class FailTask(_Step, frozen=True, kw_only=True, tag="fail_task"):
+    """Let what a node has been running for longest fail."""
+
+    node: str
+
+
+class RunJob(_Step, frozen=True, kw_only=True, tag="run_job"):
+    """Register a job of one group, or another version of it."""
+
+    op: int
+    server: str
+    job: str
+    kind: str
+    count: int
+    max_parallel: int
+    cpu: int
+
+
+class StopJob(_Step, frozen=True, kw_only=True, tag="stop_job"):
+    """Stop a job, or forget it."""
+
+    op: int
+    server: str
+    job: str
+    is_purge: bool = False
+
+
+class DrainNode(_Step, frozen=True, kw_only=True, tag="drain_node"):
+    """Drain a node; the deadline is -1 to force it at once, 0 for none."""
+
+    op: int
+    server: str
+    node: str
+    deadline_ms: int
+    ignore_system_jobs: bool = False
+
+
+class UndrainNode(_Step, frozen=True, kw_only=True, tag="undrain_node"):
+    """Stop a node's drain."""
+
+    op: int
+    server: str
+    node: str
+    mark_eligible: bool = False
+
+
+class OpenNode(_Step, frozen=True, kw_only=True, tag="open_node"):
+    """Open a node for placements, or close it."""
+
+    op: int
+    server: str
+    node: str
+    is_open: bool
+
+
+class EvaluateNode(_Step, frozen=True, kw_only=True, tag="evaluate_node"):
+    """Have all looked at that concerns a node."""
+
+    op: int
+    server: str
+    node: str
+
+
+class PurgeNode(_Step, frozen=True, kw_only=True, tag="purge_node"):
+    """Forget a node; its agent, if it lives, registers it again."""
+
+    op: int
+    server: str
+    node: str
+
+
 ServerStep = Kill | KillWhen | Start | PowerOff | Pause | JumpClock
 LinkStep = Cut | Isolate | Slow | Break | Linger | Heal
 DiskStep = SlowDisk | FailDisk | FillDisk | FlipBit | Wipe
 OperatorStep = Transfer | SaveSnapshot | Remove | Add
 ClientStep = Write | Read | Follow
-Step = ServerStep | LinkStep | DiskStep | OperatorStep | ClientStep
+AgentStep = Enlist | Hush | Perish | FailTask
+OrderStep = (
+    RunJob | StopJob | DrainNode | UndrainNode | OpenNode | EvaluateNode | PurgeNode
+)
+WorkStep = AgentStep | OrderStep
+Step = ServerStep | LinkStep | DiskStep | OperatorStep | ClientStep | WorkStep
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """What is played: how many servers, with which settings, and the steps in order.
 
     Delays, syncs and wall clocks are drawn up to what is said here; snapshots travel in
-    pieces of `chunk_bytes`.
+    pieces of `chunk_bytes`. With `has_work` the servers run the leader's services, and
+    are left alone for `quiet_ms` once all work is done.
     """
 
     seed: int
@@ -234,6 +334,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     sync_ms_max: float = 3.0
     clock_offset_ms_max: int = 0
     chunk_bytes: int = 256 << 10
+    has_work: bool = False
+    quiet_ms: int = 0
     settings: dict[str, int | float] = {}
     steps: tuple[Step, ...] = ()
 

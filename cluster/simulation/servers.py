@@ -24,6 +24,7 @@ from cluster.simulation.surroundings import (
 from nodestate.config import ServerConfig, ServerEntry
 from nodestate.errors import SnapshotError
 from nodestate.fsm.state import State
+from nodestate.leader.services import LeaderServices
 from nodestate.model.event import Event, NodeWritten
 from nodestate.model.node import NodeKey
 from nodestate.replication.administration import Administration
@@ -157,6 +158,20 @@ class SimulatedServer:
         self.administration = Administration(
             self.replica, config=config, clock=self.clock, logger=logger
         )
+        self.leader_services: LeaderServices | None = None
+        if cluster.has_work:
+            self.leader_services = LeaderServices(
+                config=config,
+                proposer=self.proposer,
+                view=self.replica,
+                leadership=self.replica,
+                watch=self.watch,
+                clock=self.clock,
+                ids=self.ids,
+                metrics=metrics,
+                logger=logger,
+            )
+            self.replica.answer_with(self.leader_services.answer)
 
     def _on_applied(self, index: int, events: Sequence[Event]) -> None:
         now_s = self.process.active_s()
@@ -183,21 +198,30 @@ class SimulatedServer:
         await self.replica.start()
         self.replica.started()
         self.spawner.spawn(self.administration.run(), name="administration")
+        if self.leader_services is not None:
+            self.spawner.spawn(self.leader_services.run(), name="leader services")
         self.is_running = True
 
 
 class SimulatedCluster:
     """The servers of a cluster, their disks, their network, and who judges them.
 
-    `on_failure` is called when a server's task fails, which stops a real server.
+    `on_failure` is called when a server's task fails, which stops a real server. With
+    `has_work` the servers run the leader's services.
     """
 
     def __init__(
-        self, seed: int, server_count: int, settings: Mapping[str, Any]
+        self,
+        seed: int,
+        server_count: int,
+        settings: Mapping[str, Any],
+        *,
+        has_work: bool = False,
     ) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)
         self.loop = loop
+        self.has_work = has_work
         self.rng = _generator(seed)
         self.network = SimulatedNetwork(_generator(self.rng.random()))
         names = [f"server{number + 1}" for number in range(server_count)]

@@ -18,11 +18,13 @@ from cluster.simulation.judge import (
 from cluster.simulation.schedule import Schedule, Step
 from cluster.simulation.servers import SimulatedCluster, SimulatedServer
 from cluster.simulation.surroundings import Delay
+from cluster.simulation.work import Work
 from cluster.simulation.workload import Workload, registration as _registration
 from nodestate.errors import (
     CorruptRecordError,
     FormationError,
     JournalError,
+    NodestateError,
     SnapshotError,
 )
 from nodestate.fsm.snapshot import encode_state
@@ -62,7 +64,10 @@ class Storm:
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self.cluster = SimulatedCluster(
-            schedule.seed, schedule.server_count, schedule.settings
+            schedule.seed,
+            schedule.server_count,
+            schedule.settings,
+            has_work=schedule.has_work,
         )
         self._judge = self.cluster.judge
         self._rng = self.cluster.rng
@@ -74,6 +79,7 @@ class Storm:
                 self._rng.randint(-offset_ms, offset_ms) * 1_000_000
             )
         self.workload = Workload(self.cluster, deadline_s=DEADLINE_S)
+        self.work = Work(self.cluster, self.workload, quiet_s=schedule.quiet_ms / 1000)
         self.cluster.on_failure = self._on_failure
         self._judge.on_leading = self._on_leading
         self._armed: dict[str, bool] = {}  # who dies on leading, and how
@@ -89,6 +95,9 @@ class Storm:
             await self._take(step)
         await self._sleep_until(self._schedule.duration_ms / 1000)
         await self._calm_down()
+        if self._schedule.has_work and not self._judge.violations:
+            await self.work.come_to_rest()
+        await self.work.finish()
         await self.workload.finish()
         self._judge_states()
         return self._verdict()
@@ -101,6 +110,9 @@ class Storm:
     # Steps
 
     async def _take(self, step: Step) -> None:
+        if isinstance(step, steps.WorkStep):
+            self.work.take(step)
+            return
         match step:
             case steps.Write() | steps.Read() | steps.Follow():
                 self.workload.start(step)
@@ -337,24 +349,35 @@ class Storm:
         ]
 
     async def _write_everywhere(self) -> None:
-        names = self._members()
         writes = []
-        for number, name in enumerate(names):
-            step = steps.Write(
-                at_ms=0, op=2000 + number, server=name, verb="register", node="n0"
+        for number, name in enumerate(self._members()):
+            writing = (
+                self._commit_at_last(name)
+                if self._schedule.has_work
+                else self._write_at_last(2000 + number, name)
             )
-            writes.append(asyncio.create_task(self._write_at_last(step)))
+            writes.append(asyncio.create_task(writing))
         for write in writes:
             await write
 
-    async def _write_at_last(self, step: steps.Write) -> None:
-        server = self.cluster.servers[step.server]
+    async def _write_at_last(self, op: int, name: str) -> None:
+        step = steps.Write(at_ms=0, op=op, server=name, verb="register", node="n0")
+        server = self.cluster.servers[name]
         command = registration(NodeKey(step.node), asked_by=f"op{step.op}")
         call = await self.workload.write(command, step, server)
         if call.outcome is None:
             self._judge.blame(
                 PROGRESS, f"no progress on {step.server} after healing: {call.status}"
             )
+
+    async def _commit_at_last(self, name: str) -> None:
+        """Write nothing that there is work to be done about."""
+        server = self.cluster.servers[name]
+        proposing = server.proposer.barrier(deadline_s=DEADLINE_S)
+        try:
+            await self.workload.ask_once("barrier", server, proposing)
+        except NodestateError as error:
+            self._judge.blame(PROGRESS, f"no progress on {name} after healing: {error}")
 
     async def _comes_true(self, condition: Callable[[], bool]) -> bool:
         give_up_at_s = self.cluster.loop.time() + SETTLE_S_MAX
@@ -379,7 +402,8 @@ class Storm:
         for error in self.cluster.loop.errors:
             judge.blame(NO_SURPRISE, f"a callback raised {error!r}")
         bodies = {index: judge.body_at(index) for index in judge.entries}
-        reference = checkers.Reference(bodies)
+        observer = self.work.judge if self._schedule.has_work else None
+        reference = checkers.Reference(bodies, observer)
         expected = encode_state(reference.state)
         last_index = max(judge.entries, default=0)
         for name, server in sorted(self.cluster.servers.items()):
@@ -394,6 +418,8 @@ class Storm:
         violations, undecided_count = checkers.judge_orders(history)
         judge.violations += violations
         judge.counts["searches undecided"] = undecided_count
+        judge.violations += self.work.violations()
+        judge.counts.update(self.work.judge.counts)
 
     def _verdict(self) -> Verdict:
         judge = self._judge

@@ -276,6 +276,14 @@ class Workload:
 
     # All of them
 
+    async def ask_once(
+        self, what: str, server: SimulatedServer, asked: Coroutine[Any, Any, T]
+    ) -> T:
+        """Return what a server answers to something that nobody keeps a record of."""
+        return await self._ask(
+            self._call(0, what, "", server, is_recorded=False), server, asked
+        )
+
     def find(self, name: str) -> SimulatedServer | None:
         """Return a running server by its name or its role."""
         running = [s for s in self._cluster.servers.values() if s.is_running]

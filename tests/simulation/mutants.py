@@ -8,7 +8,14 @@ import pytest
 from msgspec.structs import replace
 
 from nodestate.api import blocking
-from nodestate.fsm import machine
+from nodestate.fsm import allocations as fsm_allocations, machine, plans
+from nodestate.leader.blocked import BlockedEvaluations
+from nodestate.leader.broker import EvaluationBroker
+from nodestate.leader.drainer import Drainer
+from nodestate.leader.heartbeats import Heartbeats
+from nodestate.leader.slices import in_slices
+from nodestate.model.job import JobType
+from nodestate.planning import drains
 from nodestate.replication import rules
 from nodestate.replication.engine import Engine
 from nodestate.replication.frames import AppendReply, RequestVote, VoteReply
@@ -135,7 +142,99 @@ def watches_before_registering(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(blocking, "wait_until_past", mutant)
 
 
-ALL: dict[str, Mutant] = {
+# Work
+
+
+def drains_without_pacing(patch: pytest.MonkeyPatch) -> None:
+    """A group lets go whatever is on a node that drains."""
+    for module in (fsm_allocations, drains):
+        patch.setattr(module, "group_budget", lambda *_: 1_000_000)
+
+
+def forces_by_a_deadline_that_was_put_off(patch: pytest.MonkeyPatch) -> None:
+    """Marks of a forced drain hold though it was given more time meanwhile."""
+    patch.setattr(fsm_allocations, "is_forced", lambda *_: True)
+
+
+def ends_drains_before_agents_report(patch: pytest.MonkeyPatch) -> None:
+    """A drain is complete when everything has been told to stop."""
+
+    def mutant(allocation: Any) -> bool:
+        return allocation.job_type is not JobType.SYSTEM and not allocation.is_terminal
+
+    patch.setattr(drains, "is_unfinished", mutant)
+
+
+def forgets_drains_of_earlier_leaders(patch: pytest.MonkeyPatch) -> None:
+    """A leader looks after drains that began in its own term."""
+    begin = Drainer.__init__
+    known: dict[int, frozenset[Any]] = {}
+
+    def mutant(self: Any, term: Any, *counters: Any) -> None:
+        begin(self, term, *counters)
+        known[id(self)] = frozenset(term.view.state().draining_keys)
+
+    async def plan(self: Any) -> Any:
+        state = self._term.view.state().shallow_copy()
+        for key in known[id(self)]:
+            state.draining_keys.pop(key, None)
+        work = drains.plan_drains(state, self._term.clock.now_ns())
+        return await in_slices(work, self._term.clock)
+
+    patch.setattr(Drainer, "__init__", mutant)
+    patch.setattr(Drainer, "_plan", plan)
+
+
+def carries_out_old_plans(patch: pytest.MonkeyPatch) -> None:
+    """A plan counts though its evaluation has been planned for since."""
+    decide = plans.decide_apply_plan
+
+    def mutant(state: Any, command: Any, index: int) -> Any:
+        evaluation = state.evaluations.get(command.plan.eval_id)
+        if evaluation is not None:
+            plan = replace(command.plan, eval_modify_index=evaluation.modify_index)
+            command = replace(command, plan=plan)
+        return decide(state, command, index)
+
+    patch.setattr(plans, "decide_apply_plan", mutant)
+
+
+def places_on_any_node(patch: pytest.MonkeyPatch) -> None:
+    """Whether a node may take what a plan has for it is not asked when it is applied."""
+    patch.setattr(plans._Check, "_shortcoming", lambda *_: "")
+
+
+def looks_at_one_job_twice_at_a_time(patch: pytest.MonkeyPatch) -> None:
+    """Evaluations of one job are given out without waiting for each other."""
+
+    def mutant(self: Any, evaluation: Any) -> None:
+        self._make_ready(str(evaluation.type), evaluation)
+
+    patch.setattr(EvaluationBroker, "_admit", mutant)
+
+
+def never_looks_for_room_again(patch: pytest.MonkeyPatch) -> None:
+    """Evaluations that wait for room wait for ever."""
+    patch.setattr(BlockedEvaluations, "unblock", lambda *_: [])
+
+
+def never_misses_a_heartbeat(patch: pytest.MonkeyPatch) -> None:
+    """Nobody is marked down."""
+    patch.setattr(Heartbeats, "_take_batch", lambda *_: [])
+
+
+def writes_every_heartbeat(patch: pytest.MonkeyPatch) -> None:
+    """A heartbeat is an entry of the log, though it changes nothing."""
+    heartbeat = Heartbeats.heartbeat
+
+    async def mutant(self: Any, question: Any) -> Any:
+        self._proposed[question.key] = None
+        return await heartbeat(self, question)
+
+    patch.setattr(Heartbeats, "heartbeat", mutant)
+
+
+OF_THE_LOG: dict[str, Mutant] = {
     mutant.__name__: mutant
     for mutant in (
         acknowledges_before_sync,
@@ -150,3 +249,19 @@ ALL: dict[str, Mutant] = {
         watches_before_registering,
     )
 }
+OF_WORK: dict[str, Mutant] = {
+    mutant.__name__: mutant
+    for mutant in (
+        drains_without_pacing,
+        forces_by_a_deadline_that_was_put_off,
+        ends_drains_before_agents_report,
+        forgets_drains_of_earlier_leaders,
+        carries_out_old_plans,
+        places_on_any_node,
+        looks_at_one_job_twice_at_a_time,
+        never_looks_for_room_again,
+        never_misses_a_heartbeat,
+        writes_every_heartbeat,
+    )
+}
+ALL = OF_THE_LOG | OF_WORK

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.run import be_quiet, play_seeds
 from cluster.simulation import storm
-from cluster.simulation.draw import SCENARIOS, draw_schedule
+from cluster.simulation.draw import SCENARIOS, WORK, draw_schedule
 from cluster.simulation.judge import Trace
 from cluster.simulation.schedule import decode_schedule, encode_schedule, read_schedule
 
@@ -25,7 +25,8 @@ from cluster.simulation.draw import draw_schedule
 be_quiet()
 for seed in range(20, 26):
     trace = []
-    storm.play(draw_schedule(seed), trace)
+    scenario = "work" if seed == 20 else "all"
+    storm.play(draw_schedule(seed, 3, scenario), trace)
     print(seed, len(trace), sha256(repr(trace).encode()).hexdigest())
 """
 
@@ -52,7 +53,7 @@ def test_promises_are_kept_in_storms(first, server_count):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", sorted(set(SCENARIOS) - {"all"}))
+@pytest.mark.parametrize("scenario", sorted(set(SCENARIOS) - {"all", WORK}))
 def test_each_kind_of_fault_alone(scenario):
     verdicts = play_seeds(range(500, 520), 3, scenario=scenario)
 
