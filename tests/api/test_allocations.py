@@ -9,7 +9,15 @@ from nodestate.model.allocation import RUNNING
 from nodestate.model.command import CollectGarbage, DeregisterJob
 from nodestate.model.job import JobKey
 from tests.api.conftest import NODE_ID, NODE_PATH, OTHER_ID, UNKNOWN_ID, Api
-from tests.api.working import add_node, evaluations, job_body, report, schedule, submit
+from tests.api.working import (
+    add_node,
+    evaluations,
+    job_body,
+    report,
+    schedule,
+    still_waits,
+    submit,
+)
 from tests.conformance.rows import case, rows
 
 NODE_LIST = f"{NODE_PATH}/allocations"
@@ -122,7 +130,7 @@ async def test_a_change_elsewhere_does_not_end_the_wait_of_a_prefix(working: Api
 
 async def other_and_time(api: Api, id_: str) -> None:
     await report_one(api, id_)
-    assert api.gauge("nodestate_api_waiters") == 1
+    await still_waits(api)
     for _ in range(30):
         await api.clock.step(0.05)
 
@@ -240,7 +248,7 @@ async def test_one_waits_for_itself_alone(working: Api):
 
     async def write() -> None:
         await report_one(working, second)
-        assert working.gauge("nodestate_api_waiters") == 1
+        await still_waits(working)
         await report_one(working, first)
 
     answer = await working.read_during(f"/v1/allocation/{first}?index={index}", write)
@@ -271,7 +279,7 @@ async def test_those_of_an_evaluation_wait_for_their_own(working: Api):
 
     async def write() -> None:
         await submit_and_schedule(working, "other")
-        assert working.gauge("nodestate_api_waiters") == 1
+        await still_waits(working)
         await report_one(working, placed_of(working, "web")[0])
 
     answer = await working.read_during(path, write)
@@ -332,6 +340,15 @@ async def test_their_index_is_that_of_the_latest_of_them(working: Api):
     assert listed.index == max(one["ModifyIndex"] for one in listed.json) > before
 
 
+async def test_their_index_is_not_moved_by_what_happens_elsewhere(working: Api):
+    before = (await working.get(NODE_LIST)).index
+    await add_node(working, OTHER_ID)
+    await working.put(f"{NODE_PATH}/eligibility", {"Eligibility": "ineligible"})
+    await submit_and_schedule(working, "other")
+
+    assert (await working.get(NODE_LIST)).index == before < table_index(working)
+
+
 @pytest.mark.row("AL17")
 async def test_what_is_over_comes_last(working: Api):
     await working.put(f"/v1/allocation/{placed(working)[0]}/stop")
@@ -379,7 +396,7 @@ async def test_those_of_a_node_do_not_wait_for_another_nodes(working: Api):
     async def write() -> None:
         await working.put(f"{NODE_PATH}/eligibility", {"Eligibility": "ineligible"})
         await submit_and_schedule(working, "other")
-        assert working.gauge("nodestate_api_waiters") == 1
+        await still_waits(working)
         await report_one(working, placed(working)[0])
 
     await working.read_during(f"{NODE_LIST}?index={index}", write)

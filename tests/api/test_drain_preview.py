@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import NODE_ID, NODE_PATH, OTHER_ID, SECRET, UNKNOWN_ID, Api
-from tests.api.working import add_node, group_body, schedule, submit
+from tests.api.working import add_node, group_body, schedule, still_waits, submit
 from tests.fakes import START_NS
 
 HOUR = 3_600_000_000_000
@@ -225,7 +225,7 @@ async def test_it_does_not_wait_for_what_does_not_concern_it(working: Api):
         await working.put(f"/v1/node/{OTHER_ID}/eligibility", eligibility)
         await submit(working, "new", Datacenters=["none"])
         schedule(working)
-        assert working.gauge("nodestate_api_waiters") == 1
+        await still_waits(working)
         await working.put(f"{NODE_PATH}/purge")
 
     answer = await working.read_during(path, write)

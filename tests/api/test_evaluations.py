@@ -4,7 +4,14 @@ import pytest
 
 from nodestate.fsm.state import EVALUATIONS
 from tests.api.conftest import UNKNOWN_ID, Api
-from tests.api.working import add_node, evaluations, job_body, schedule, submit
+from tests.api.working import (
+    add_node,
+    evaluations,
+    job_body,
+    schedule,
+    still_waits,
+    submit,
+)
 
 
 @pytest.fixture
@@ -92,7 +99,7 @@ async def test_a_prefix_waits_for_its_own(working: Api):
 
     async def write() -> None:
         await submit(working, "more")
-        assert working.gauge("nodestate_api_waiters") == 1
+        await still_waits(working)
         # With room found, what waits for it is over.
         await submit(working, "big")
         schedule(working)
@@ -165,7 +172,7 @@ async def test_one_waits_for_itself_alone(working: Api):
 
     async def write() -> None:
         await submit(working, "more")
-        assert working.gauge("nodestate_api_waiters") == 1
+        await still_waits(working)
         schedule(working)
 
     answer = await working.read_during(

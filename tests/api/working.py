@@ -16,6 +16,7 @@ from nodestate.model.evaluation import EVAL_PENDING, Evaluation
 from nodestate.model.outcome import Accepted
 from nodestate.planning.scheduling import Scheduling
 from tests.api.conftest import NODE_ID, SECRET, Answer, Api
+from tests.fakes import settle
 
 T = TypeVar("T")
 
@@ -120,3 +121,9 @@ def report(api: Api, status: str) -> None:
     outcome = api.replica.apply(command)
     assert isinstance(outcome, Accepted), outcome
     assert not outcome.refused_reports
+
+
+async def still_waits(api: Api) -> None:
+    """Let whoever was woken have its turn: the one reader waits all the same."""
+    await settle()
+    assert api.gauge("nodestate_api_waiters") == 1
