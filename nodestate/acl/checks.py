@@ -48,12 +48,11 @@ def check_token(token: ACLToken, *expiry_problems: str) -> None:
     policies, roles = token.policies or (), token.roles or ()
     if token.type == CLIENT:
         if not policies and not roles:
-            problems.append("client token missing policies or roles")
+            problems.append("client token missing policies")
     elif token.type == MANAGEMENT:
         if policies or roles:
-            problems.append(
-                "management token cannot be associated with policies or roles"
-            )
+            linked = "policies or roles" if roles else "policies"
+            problems.append(f"management token cannot be associated with {linked}")
     else:
         problems.append("token type must be client or management")
     problems += _link_problems("policies", policies)

@@ -88,11 +88,11 @@ async def test_go_clients_send_a_token_whole(acls: Acls):
     ("sent", "text"),
     [
         ({"Name": "n" * 257}, complaint("token name too long")),
-        ({"Policies": None}, complaint("client token missing policies or roles")),
-        ({"Policies": []}, complaint("client token missing policies or roles")),
+        ({"Policies": None}, complaint("client token missing policies")),
+        ({"Policies": []}, complaint("client token missing policies")),
         (
             {"Type": "management"},
-            complaint("management token cannot be associated with policies or roles"),
+            complaint("management token cannot be associated with policies"),
         ),
         ({"Type": ""}, complaint("token type must be client or management")),
         (

@@ -163,7 +163,7 @@ def _compare_body(expected: Expected, found: Any, indexes: IndexMap) -> Iterator
             yield f"{len(events)} events, expected {expected.events_total}"
         found = {**found, "Events": events[-expected.events_last :]}
         wanted = {**wanted, "Events": wanted["Events"][-expected.events_last :]}
-    if isinstance(found, list) and found and isinstance(found[0], dict):
+    if isinstance(found, list) and found and "ID" in found[0]:
         ids = [node["ID"].replace("-", "").lower() for node in found]
         if ids != sorted(ids):
             yield f"list is not in the order of ids: {ids}"

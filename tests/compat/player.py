@@ -168,7 +168,7 @@ def read_steps(name: str) -> list[dict[str, Any]]:
 
 def is_write(step: dict[str, Any]) -> bool:
     """Say whether a step asks for a change."""
-    return "rpc" in step or step.get("method") in {"PUT", "POST"}
+    return "rpc" in step or step.get("method") in {"PUT", "POST", "DELETE"}
 
 
 def agent_request(

@@ -5,6 +5,7 @@ from typing import Final
 
 import pytest
 
+from tests.compat.acl import AclPlayer
 from tests.compat.deviations import DeviationList, load_deviations
 from tests.compat.mapping import IndexMap
 from tests.compat.player import Player, Story
@@ -23,6 +24,9 @@ NODES: Final = (
     ),
 )
 BLOCKING: Final = Story("05-blocking", of_work=frozenset({37, 39}))
+
+# What is left out asks for `/v1/agent/self`.
+OF_THE_AGENT: Final = frozenset({51, 62, 73, 84, 95, 106})
 
 # What is left out asks about the agent, autopilot, permissions, search and collection.
 STATUS: Final = Story("07-status", skipped=frozenset({2, 5, *range(8, 20)}))
@@ -50,6 +54,15 @@ def test_blocking_queries_are_answered_as_recorded(tmp_path: Path) -> None:
     with running_server(tmp_path, heartbeat_grace_s=3600) as server:
         secrets = begin_with_work(server)
         problems = play(server, (BLOCKING,), secrets)
+
+    assert problems == []
+
+
+def test_acls_are_answered_as_recorded(tmp_path: Path) -> None:
+    """Who may do what with which token, and what each is told."""
+    with running_server(tmp_path, acl_enabled=True) as server:
+        player = AclPlayer(server, DeviationList("06-acl", load_deviations()))
+        problems = player.play(OF_THE_AGENT)
 
     assert problems == []
 
