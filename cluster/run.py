@@ -28,7 +28,7 @@ from cluster.simulation.schedule import (
     encode_schedule,
     read_schedule,
 )
-from cluster.simulation.shrink import shrink
+from cluster.simulation.shrink import PLAYS_MAX, shrink
 from cluster.simulation.storm import Verdict
 from cluster.up import EXIT_FAILED, ClusterError
 
@@ -36,6 +36,8 @@ SEEDS: Final = 1000
 CHUNK_SEEDS: Final = 20
 SHRUNK_MAX: Final = 3
 """Failures that are shrunk; the others are only named."""
+WORK_PLAYS_MAX: Final = 150
+"""How often a schedule of work is played to shorten it: one takes seconds."""
 PROGRESS_S: Final = 5.0
 
 
@@ -73,7 +75,8 @@ class _Tally:
         return (
             f"{self.schedule_count} schedules, {per_minute:.0f} a minute,"
             f" {self.counts['elections']} elections,"
-            f" {self.counts['writes done']} writes, {len(self.failed)} failed"
+            f" {self.counts['writes done']} writes,"
+            f" {self.counts['drains completed']} drains, {len(self.failed)} failed"
         )
 
 
@@ -248,7 +251,8 @@ def _explain(verdict: Verdict, options: _Options) -> None:
     def fails(part: Schedule) -> bool:
         return any(one.promise == promise for one in play_one(part).violations)
 
-    shortest = shrink(schedule, fails)
+    plays_max = WORK_PLAYS_MAX if schedule.has_work else PLAYS_MAX
+    shortest = shrink(schedule, fails, plays_max=plays_max)
     path = options.directory / f"schedule-{verdict.seed}.json"
     path.write_bytes(encode_schedule(shortest))
     print(f"shortest schedule, {len(shortest.steps)} of {len(schedule.steps)} steps:")
