@@ -42,10 +42,15 @@ def _may_be_known_elsewhere(call: Call) -> bool:
 async def _is_made_fresh(call: Call) -> bool:
     """Say whether the state here has become as new as the cluster's.
 
-    Not for who asks for a stale answer, nor where there is no leader who could tell.
+    Not for who asks for a stale answer, nor where there is no leader who could tell. A
+    change has no such answer: what is permitted to nobody any more is not to be had by
+    asking for it.
     """
     services = call.services
-    if "stale" in call.query or services.leadership.status().leader_id is None:
+    is_read = call.request.method in {"GET", "HEAD"}
+    if is_read and "stale" in call.query:
+        return False
+    if services.leadership.status().leader_id is None:
         return False
     try:
         await wait_until_linearizable(

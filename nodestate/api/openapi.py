@@ -14,18 +14,18 @@ from msgspec.structs import replace
 
 from nodestate import __version__
 from nodestate.api.calls import Call
-from nodestate.api.json_schemas import TEXT, JsonSchemas, Schema, integer, nullable
-from nodestate.api.needs import Need
-from nodestate.api.operations import (
+from nodestate.api.described import (
     FILE,
     NEVER,
     NOTHING,
     OF_READ,
-    OPERATIONS,
     Header,
     Operation,
     Parameter,
 )
+from nodestate.api.json_schemas import TEXT, JsonSchemas, Schema, integer, nullable
+from nodestate.api.needs import Need
+from nodestate.api.operations import OPERATIONS
 from nodestate.api.replies import Reply
 from nodestate.api.shapes import encode
 from nodestate.model.job import Job, MigrateStrategy, ReschedulePolicy

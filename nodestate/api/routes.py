@@ -21,6 +21,7 @@ from nodestate.api import (
     jobs,
     metrics,
     nodes,
+    openapi,
     operator,
     restores,
     status,
@@ -89,7 +90,12 @@ class Route(msgspec.Struct, frozen=True):
         return self.methods is not READS
 
 
-ROUTES: Final = (
+async def _describe_routes(call: Call) -> Reply:
+    """Answer `GET /v1/openapi.json`: what this table says."""
+    return await openapi.describe_routes(call, ROUTES)
+
+
+ROUTES: Final[tuple[Route, ...]] = (
     Route(READS, "/v1/nodes", "nodes.list", nodes.list_nodes, NODE_READ),
     Route(WRITES, "/v1/nodes", "nodes.register", agent.register_nodes, NODE_SECRET),
     Route(READS, "/v1/node/:id", "node.read", nodes.read_node, NODE_READ_OR_AGENT),
@@ -402,6 +408,7 @@ ROUTES: Final = (
         MANAGEMENT,
     ),
     Route(READS, "/v1/metrics", "metrics", metrics.read_metrics, OPEN),
+    Route(READS, "/v1/openapi.json", "openapi", _describe_routes, OPEN),
 )
 
 

@@ -4,9 +4,18 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from nodestate.api.operations import OPERATIONS, Operation
+from nodestate.api.described import Operation
+from nodestate.api.operations import OPERATIONS
 from nodestate.api.routes import ROUTES, Route
-from tests.api.conftest import NODE_ID, OTHER_ID, SECRET, Answer, Api, node_body
+from tests.api.conftest import (
+    NODE_ID,
+    OTHER_ID,
+    SECRET,
+    Answer,
+    Api,
+    ApiFactory,
+    node_body,
+)
 from tests.api.test_restores import snapshot_of
 from tests.api.working import add_node, job_body, report, schedule, submit
 
@@ -15,8 +24,9 @@ ROUTE: Final[Mapping[str, Route]] = {route.name: route for route in ROUTES}
 VALUES: Final[Mapping[str, str]] = {
     "address": "127.0.0.1:4647",
     "deadline": "1h",
-    "filter": 'ID != "x"',
+    "filter": "CreateIndex != 0",
     "force": "false",
+    "global": "false",
     "format": "",
     "http": "127.0.0.1:4646",
     "id": "server9",
@@ -76,6 +86,29 @@ NODE_SENT: Final = {
     "Node": node_body(OTHER_ID, Name="beta", DrainStrategy=None),
 }
 EVENTS: Final = [{"Message": "restarted", "Subsystem": "agent", "Details": {"a": "b"}}]
+
+
+MANAGER: Final = "9184ec35-65d4-9258-61e3-0c066d0a45c5"
+BOOTSTRAP: Final = {"BootstrapSecret": MANAGER}
+RULES: Final = """
+namespace "default" { policy = "read" capabilities = ["submit-job"] }
+node_pool "p*" { policy = "write" }
+agent { policy = "read" }
+node { policy = "write" }
+operator { policy = "read" }
+quota { policy = "read" }
+plugin { policy = "list" }
+host_volume "v" { policy = "write" }
+"""
+POLICY: Final = {"Name": "p", "Description": "what it is for", "Rules": RULES}
+ROLE: Final = {"Name": "r", "Policies": [{"Name": "p"}]}
+TOKEN: Final = {
+    "Name": "t",
+    "Type": "client",
+    "Policies": ["p"],
+    "Roles": [{"Name": "r"}],
+    "ExpirationTTL": "1h",
+}
 
 
 async def fill(api: Api) -> None:
@@ -169,15 +202,58 @@ def requests(api: Api) -> list[Asked]:
     ]  # fmt: skip
 
 
+async def acl_requests(guarded: Api) -> list[Asked]:
+    """Return one request for each route about ACLs; the first makes them, once."""
+    await guarded.put("/v1/acl/bootstrap", BOOTSTRAP)
+    headers = {"X-Nomad-Token": MANAGER}
+    for path, body in (("policy/p", POLICY), ("role", ROLE), ("token", TOKEN)):
+        answer = await guarded.ask("PUT", f"/v1/acl/{path}", body, headers)
+        assert answer.status == 200, answer.text
+    state = guarded.replica.state()
+    role = next(iter(state.acl_roles))
+    (token,) = [id_ for id_, one in state.acl_tokens.items() if one.name == "t"]
+    return [
+        Asked("acl.policies"),
+        Asked("acl.policy_read", "p"),
+        Asked("acl.policy_read", "self"),
+        Asked("acl.policy_write", "p", POLICY),
+        Asked("acl.tokens"),
+        Asked("acl.token_create", body=TOKEN),
+        Asked("acl.token_self"),
+        Asked("acl.token_read", token),
+        Asked("acl.token_update", token, {**TOKEN, "AccessorID": token}),
+        Asked("acl.roles"),
+        Asked("acl.role_create", body={**ROLE, "Name": "r2"}),
+        Asked("acl.role_read_named", "r"),
+        Asked("acl.role_read", role),
+        Asked("acl.role_update", role, {**ROLE, "ID": role, "Description": "d"}),
+        Asked("acl.token_delete", token),
+        Asked("acl.role_delete", role),
+        Asked("acl.policy_delete", "p"),
+    ]
+
+
 async def ask_everything(
-    api: Api,
+    make_api: ApiFactory,
     parameters: Callable[[Asked], Mapping[str, str]] = lambda _: {},
     **headers: str,
 ) -> AsyncIterator[Told]:
     """Yield the answer to each request by each method of its route."""
-    await fill(api)
     named = {name.replace("_", "-"): text for name, text in headers.items()}
-    for asked in requests(api):
+
+    async def ask(api: Api, asked: Asked) -> AsyncIterator[Told]:
         for method in ROUTE[asked.name].methods:
             path = asked.path(parameters(asked))
             yield Told(asked, method, await api.ask(method, path, asked.body, named))
+
+    api, guarded = await make_api(), await make_api(acl_enabled=True)
+    await fill(api)
+    for asked in requests(api):
+        async for told in ask(api, asked):
+            yield told
+    async for told in ask(guarded, Asked("acl.bootstrap", body=BOOTSTRAP)):
+        yield told
+    named["X-Nomad-Token"] = MANAGER
+    for asked in await acl_requests(guarded):
+        async for told in ask(guarded, asked):
+            yield told

@@ -13,7 +13,7 @@ import schemathesis
 
 from nodestate.api.openapi import describe
 from nodestate.api.routes import ID, LONG_ID, READS, ROUTES, Route
-from tests.api.conftest import UNKNOWN_ID, Answer, Api
+from tests.api.conftest import UNKNOWN_ID, Answer, Api, ApiFactory
 from tests.api.everything import Asked, Told, ask_everything
 
 DOCUMENT = describe(ROUTES)
@@ -168,11 +168,11 @@ async def test_it_is_served_as_it_is_described(api: Api):
     assert (await api.get(f"{PATH}?pretty")).json == DOCUMENT
 
 
-async def test_what_handlers_answer_is_as_the_document_says(api: Api):
+async def test_what_handlers_answer_is_as_the_document_says(make_api: ApiFactory):
     faults: dict[str, list[str]] = defaultdict(list)
     succeeded: set[str] = set()
 
-    async for told in ask_everything(api):
+    async for told in ask_everything(make_api):
         faults[told.asked.name] += judge(told)
         if told.answer.status == 200:
             succeeded.add(told.asked.name)
@@ -181,19 +181,19 @@ async def test_what_handlers_answer_is_as_the_document_says(api: Api):
     assert succeeded == {route.name for route in ROUTES} - {"jobs.parse"}
 
 
-async def test_with_all_parameters_too(api: Api):
+async def test_with_all_parameters_too(make_api: ApiFactory):
     faults: dict[str, list[str]] = defaultdict(list)
 
-    async for told in ask_everything(api, lambda asked: asked.all_parameters()):
+    async for told in ask_everything(make_api, lambda asked: asked.all_parameters()):
         faults[told.asked.name] += judge(told)
 
     assert {name: found for name, found in faults.items() if found} == {}
 
 
-async def test_errors_are_as_the_document_says(api: Api):
+async def test_errors_are_as_the_document_says(make_api: ApiFactory):
     faults: dict[str, list[str]] = defaultdict(list)
 
-    async for told in ask_everything(api, lambda _: {"index": "x", "region": "y"}):
+    async for told in ask_everything(make_api, lambda _: {"index": "x", "region": "y"}):
         faults[told.asked.name] += judge(told)
 
     assert {name: found for name, found in faults.items() if found} == {}

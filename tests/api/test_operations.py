@@ -11,7 +11,7 @@ from nodestate.api import parameters
 from nodestate.api.idempotency import INVALID_KEY
 from nodestate.api.operations import OPERATIONS
 from nodestate.api.routes import ROUTES
-from tests.api.conftest import Api
+from tests.api.conftest import ApiFactory
 from tests.api.everything import Asked, ask_everything
 
 
@@ -54,7 +54,7 @@ def test_something_is_said_of_every_route_and_of_nothing_else():
 
 
 async def test_handlers_look_at_the_parameters_that_are_said_and_at_no_others(
-    api: Api, looked_at: set[str]
+    make_api: ApiFactory, looked_at: set[str]
 ):
     found: dict[str, set[str]] = defaultdict(set)
 
@@ -62,7 +62,7 @@ async def test_handlers_look_at_the_parameters_that_are_said_and_at_no_others(
         looked_at.clear()
         return asked.all_parameters()
 
-    async for told in ask_everything(api, every_parameter):
+    async for told in ask_everything(make_api, every_parameter):
         assert told.answer.status < 500 or told.asked.name == "jobs.parse", told
         found[told.asked.name] |= looked_at
 
@@ -73,10 +73,10 @@ async def test_handlers_look_at_the_parameters_that_are_said_and_at_no_others(
     assert found == said
 
 
-async def test_a_key_is_looked_at_where_that_is_said(api: Api):
+async def test_a_key_is_looked_at_where_that_is_said(make_api: ApiFactory):
     found: dict[str, bool] = {}
 
-    async for told in ask_everything(api, Idempotency_Key="no key"):
+    async for told in ask_everything(make_api, Idempotency_Key="no key"):
         found[told.asked.name] = told.answer.body == INVALID_KEY.encode()
 
     assert found == {name: one.takes_key for name, one in OPERATIONS.items()}
