@@ -9,6 +9,7 @@ from structlog.typing import FilteringBoundLogger
 
 from nodestate.clock import Clock, IdSource
 from nodestate.config import ServerConfig
+from nodestate.leader.acl_expiry import TokenExpiry
 from nodestate.leader.drainer import Drainer
 from nodestate.leader.garbage import GarbageCollector
 from nodestate.leader.heartbeats import HeartbeatMetrics, Heartbeats
@@ -94,6 +95,10 @@ class LeaderServices:
             "Records that were over and have been removed, by what they are.",
             "kind",
         )
+        self._expired_tokens = metrics.counter(
+            "nodestate_leader_tokens_expired_total",
+            "Tokens that were removed because their time was over.",
+        )
         self._scheduler: Scheduler | None = None
         self._scheduler_metrics = SchedulerMetrics(
             evaluations=metrics.counter(
@@ -174,6 +179,7 @@ class LeaderServices:
         collector = self._collector = GarbageCollector(
             term, self._garbage_passes, self._collected
         )
+        expiry = TokenExpiry(term, self._expired_tokens)
         drainer = Drainer(term, self._drain_marks, self._drains_completed)
         term.logger.info("leader services started", timers=heartbeats.timer_count())
         try:
@@ -183,6 +189,7 @@ class LeaderServices:
                     group.create_task(heartbeats.propose_missed(), name="missed"),
                     group.create_task(drainer.run(), name="drainer"),
                     group.create_task(collector.run(), name="garbage"),
+                    group.create_task(expiry.run(), name="expiry"),
                     group.create_task(scheduler.follow(), name="evaluations"),
                     *(
                         group.create_task(scheduler.work(), name=f"scheduler-{number}")
