@@ -19,6 +19,7 @@ def build_server(dependencies: Dependencies) -> ConnectionServer:
         dependencies.config,
         judge=middleware.judge_malformed,
         on_stop=services.stop,
+        on_stopped=middleware.close,
     )
     dependencies.metrics.gauge(
         "nodestate_api_connections",

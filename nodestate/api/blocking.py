@@ -8,6 +8,7 @@ step that follows.
 from collections.abc import Callable
 from typing import Final
 
+from nodestate.api.callers import client_of
 from nodestate.api.calls import Call, Services
 from nodestate.api.parameters import ReadOptions
 from nodestate.api.problems import NO_LEADER, too_many
@@ -130,6 +131,23 @@ async def _wait_for_change(
     limit = services.config.watchers_max
     if services.waiting_count >= limit:
         raise too_many("blocking queries", "watchers_max", limit)
+    client = client_of(call)
+    services.waiters.begin(client)
+    services.waiting_count += 1
+    try:
+        await _wait_as_one_of_them(call, options, keys, current_index)
+    finally:
+        services.waiting_count -= 1
+        services.waiters.end(client)
+
+
+async def _wait_as_one_of_them(
+    call: Call,
+    options: ReadOptions,
+    keys: tuple[WatchKey, ...],
+    current_index: Callable[[State], int],
+) -> None:
+    services = call.services
     wait_s = options.wait_s * (1 + services.ids.jitter() / JITTER_PART)
     is_over = False
     connection = call.connection()
@@ -140,7 +158,6 @@ async def _wait_for_change(
             is_over = True
             waiter.wake()
 
-        services.waiting_count += 1
         # The timer alone says that the wait is over. A loop counts whole milliseconds,
         # so it may run a moment before the clock says so, and runs once only.
         timer = services.clock.call_later(wait_s + TIMER_GRAIN_S, end_wait)
@@ -158,4 +175,3 @@ async def _wait_for_change(
         finally:
             connection.on_lost = None
             timer.cancel()
-            services.waiting_count -= 1

@@ -31,6 +31,7 @@ from nodestate.api.problems import (
     refused,
     too_many,
 )
+from nodestate.api.rates import WaiterCounts
 from nodestate.api.replies import JSON_TYPE, TEXT_TYPE, Body, Reply
 from nodestate.api.shapes import ServerListed, encode, list_servers, prettify
 from nodestate.api.work_cache import WorkCache
@@ -125,6 +126,7 @@ class Services:
         self.jobs: RecordCache[JobKey] = RecordCache()
         self.job_stubs: RecordCache[JobKey] = RecordCache()
         self.job_stubs_of_all: RecordCache[JobKey] = RecordCache()
+        self.waiters = WaiterCounts(dependencies.config)
         self.waiting_count = 0
         self.writing_count = 0
         self.snapshot_count = 0

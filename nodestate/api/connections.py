@@ -240,8 +240,8 @@ class _Refusal(asyncio.Protocol):
 class ConnectionServer(web.Server):
     """Makes a connection for each client that comes, up to a limit.
 
-    `judge` says what to answer to bytes that are no request; `on_stop` is called when the
-    server is about to end.
+    `judge` says what to answer to bytes that are no request. `on_stop` is called when the
+    server is about to end, and `on_stopped` awaited when the last connection has.
     """
 
     def __init__(
@@ -251,6 +251,7 @@ class ConnectionServer(web.Server):
         *,
         judge: JudgeMalformed,
         on_stop: Callable[[], None],
+        on_stopped: Callable[[], Awaitable[None]],
     ) -> None:
         settings: dict[str, Any] = {
             "access_log": None,
@@ -264,6 +265,7 @@ class ConnectionServer(web.Server):
         super().__init__(handler, **settings)
         self._settings = settings
         self._on_stop = on_stop
+        self._on_stopped = on_stopped
         self._counts: Counter[str] = Counter()
         self.config = config
         self.judge = judge
@@ -313,6 +315,7 @@ class ConnectionServer(web.Server):
         # Idle connections end at once; without this each would be waited for in vain.
         self.pre_shutdown()
         await super().shutdown(timeout)
+        await self._on_stopped()
 
 
 def header_lines(headers: Mapping[str, str]) -> str:

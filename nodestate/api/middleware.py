@@ -7,10 +7,11 @@ from urllib.parse import unquote
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod
-from multidict import istr
 
 from nodestate.api.authorization import authorize
 from nodestate.api.calls import Call, Services, problem_reply
+from nodestate.api.connections import header_lines
+from nodestate.api.guards import NO_ROUTE, X_REQUEST_ID, Guards
 from nodestate.api.idempotency import REPLAYED
 from nodestate.api.problems import (
     INTERNAL,
@@ -25,12 +26,10 @@ from nodestate.api.routes import Place, Route, RouteTable
 from nodestate.errors import NodestateError
 
 REQUEST_ID_CHARACTERS_MAX: Final = 128
-NO_ROUTE: Final = "none"
 NANOSECONDS: Final = 1_000_000_000
 WAITING: Final = ".waiting"
 KEPT_TARGETS_MAX: Final = 20_000
 KEPT_TARGET_LENGTH_MAX: Final = 80
-X_REQUEST_ID: Final = istr("X-Request-Id")
 
 _METHOD_AND_PATH: Final = re.compile(r"b'[A-Za-z]+ (/[^ ?']*)(?:\?[^ ']*)? HTTP/1")
 _STATUS_LABELS: Final = {status.value: str(status.value) for status in HTTPStatus}
@@ -50,7 +49,9 @@ class Middleware:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._routes = RouteTable()
-        self._extra_headers = _header_lines(services.config.http_response_headers)
+        self._guards = Guards(services)
+        extra_headers = header_lines(services.config.http_response_headers)
+        self._extra_headers = extra_headers.encode("ascii")
         self._targets: dict[str, Target] = {}
         self._has_acls = services.config.acl_enabled
         self._is_debugging = services.config.log_level == "debug"
@@ -72,7 +73,12 @@ class Middleware:
             target = self._resolve(request)
         resource = target.place.resource
         route = None if resource is None else resource.by_method.get(request.method)
-        if route is None:
+        problem = self._guards.problem_with(request, target.query_text)
+        call: Call | None = None
+        if problem is not None:
+            is_write = route is not None and route.is_write
+            reply = self._problem(problem, is_write=is_write)
+        elif route is None:
             reply = self._without_route(target.place, target.path)
         else:
             call = Call(
@@ -88,6 +94,8 @@ class Middleware:
         request_id = request.headers.get(X_REQUEST_ID)
         if request_id is not None:
             reply.headers += _request_id_line(request_id)
+        if self._guards.audit is not None:
+            await self._guards.record(request, reply, route=route, call=call)
         now_s = services.clock.now_ns() // NANOSECONDS
         sent = await send(request, reply, now_s=now_s)
         label = NO_ROUTE if route is None else route.name
@@ -99,6 +107,10 @@ class Middleware:
         if self._is_debugging:
             self._log_answer(request, reply, label, took_s)
         return sent
+
+    async def close(self) -> None:
+        """Write down what was answered: the last connection has ended."""
+        await self._guards.close()
 
     def _resolve(self, request: web.BaseRequest) -> Target:
         """Find out where a target leads; short ones without a query are remembered."""
@@ -136,6 +148,8 @@ class Middleware:
 
     async def _answer(self, call: Call, route: Route) -> Reply:
         try:
+            if self._guards.has_limits:
+                self._guards.admit(call, route)
             if self._has_acls and route.need.looks_at_token:
                 await authorize(call, route.need)
             reply = await route.handler(call)
@@ -201,10 +215,6 @@ def _split_target(request: web.BaseRequest) -> tuple[str, str]:
     if "%" in path:
         path = unquote(path, errors="surrogateescape")
     return path, query_text
-
-
-def _header_lines(headers: dict[str, str]) -> bytes:
-    return "".join(f"{name}: {text}\r\n" for name, text in headers.items()).encode()
 
 
 def _request_id_line(request_id: str) -> bytes:

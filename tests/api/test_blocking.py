@@ -253,7 +253,7 @@ async def test_a_reader_that_goes_away_is_forgotten(api: Api):
     index = (await api.register()).index
     async with api.connected() as (_, writer):
         writer.write(
-            f"GET {NODE_PATH}?index={index} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            f"GET {NODE_PATH}?index={index} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         )
         await api.until_waiting()
 

@@ -32,12 +32,17 @@ async def answer(request: web.BaseRequest) -> Any:
     return await send(request, Reply(200, JSON_TYPE, Body(body)), now_s=0)
 
 
+async def nothing_left() -> None:
+    """Have nothing to do once the last connection has ended."""
+
+
 def make_server(*, connections_max: int = 10, **settings: Any) -> ConnectionServer:
     return ConnectionServer(
         answer,
         ServerConfig(connections_max=connections_max, **settings),
         judge=lambda error: (Reply(400, b"", Body(b"")), 0),
         on_stop=lambda: None,
+        on_stopped=nothing_left,
     )
 
 

@@ -268,7 +268,7 @@ async def send_chunk(writer: asyncio.StreamWriter, piece: bytes) -> None:
 
 
 HEAD = (
-    f"PUT {SNAPSHOT} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    f"PUT {SNAPSHOT} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
 )
 
 

@@ -160,7 +160,7 @@ def requests(draw: st.DrawFn) -> bytes:
     )
     lines = [
         method.encode() + b" " + path + (b"?" + query if query else b"") + b" HTTP/1.1",
-        b"Host: nodestate",
+        b"Host: localhost",
         b"Content-Length: " + str(len(body)).encode(),
         *(f"{name}: {text}".encode("latin-1") for name, text in headers),
         b"Connection: close",
@@ -255,7 +255,9 @@ def test_a_request_cut_off_anywhere_changes_nothing(
 ) -> None:
     body = json.dumps({"Eligibility": "ineligible"}).encode()
     path = f"/v1/node/{NODE_ID}/eligibility"
-    head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     sent = head.encode() + body
     assert length < len(sent)
 

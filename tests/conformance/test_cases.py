@@ -434,7 +434,7 @@ def waiting_reader(server: RealServer, path: str) -> socket.socket:
     """Ask, and do not read the answer."""
     host, _, port = server.address.rpartition(":")
     connection = socket.create_connection((host, int(port)))
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return connection
 
 
