@@ -9,7 +9,7 @@ from collections import Counter
 from nodestate.fsm.capacity import room_left
 from nodestate.fsm.state import State
 from nodestate.model.allocation import Allocation
-from nodestate.model.command import Command, MarkAllocations
+from nodestate.model.command import Command, CompleteDrains, MarkAllocations
 from nodestate.model.job import Job, JobType
 from nodestate.model.node import NodeStatus
 
@@ -39,6 +39,8 @@ class Before:
             assert not (node.drain and node.scheduling_eligibility == "eligible"), "6"
         if isinstance(command, MarkAllocations) and command.is_paced:
             check_pace(state, command)
+        if isinstance(command, CompleteDrains):
+            self._check_ended_drains(state, command)
         check_room(state)
         check_counts(state)
         check_links(state)
@@ -47,6 +49,25 @@ class Before:
         home = self.nodes[one.node_key]
         assert home.status is NodeStatus.READY, "1"
         assert home.scheduling_eligibility == "eligible", "1"
+
+    def _check_ended_drains(self, state: State, command: CompleteDrains) -> None:
+        """9: what was to move is gone, or told to go because the time was over."""
+        for drain in command.drains:
+            old, node = self.nodes.get(drain.key), state.node(drain.key)
+            if old is None or old.drain_strategy is None:
+                continue
+            if node is None or node.is_draining:
+                continue
+            strategy = old.drain_strategy
+            is_cut_short = drain.deadline_reached or strategy.deadline < 0
+            for one in state.allocations_on(drain.key):
+                is_ignored = one.job_type is JobType.SYSTEM
+                is_told = is_cut_short and one.is_migrating
+                assert (
+                    one.is_terminal
+                    or is_told
+                    or (is_ignored and strategy.ignore_system_jobs)
+                ), "9"
 
 
 def check_change(old: Allocation, one: Allocation) -> None:
