@@ -29,6 +29,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from nodestate.acl_settings import AclSettings, find_unfit_acl
 from nodestate.errors import ConfigError
 from nodestate.http_settings import NAME_LISTS, HttpSettings, find_unfit_http
 from nodestate.secret import Secret
@@ -85,7 +86,7 @@ class ServerEntry(
     http: str
 
 
-class ServerConfig(HttpSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ServerConfig(AclSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that one server needs to know.
 
     Building one directly checks nothing; `load_config` and `check_config` do.
@@ -208,14 +209,6 @@ class ServerConfig(HttpSettings, frozen=True, kw_only=True, forbid_unknown_field
     proposals_max: Annotated[
         int, _number("most writes under way at once", ge=1, le=1_000_000)
     ] = 4096
-    # who may do what
-    acl_enabled: Annotated[
-        bool,
-        Meta(
-            description="only who has a token that allows it may do something",
-            extra={"allowed": "true or false"},
-        ),
-    ] = False
     # heartbeats of nodes
     heartbeat_ttl_s_min: Annotated[
         float,
@@ -286,15 +279,18 @@ class ServerConfig(HttpSettings, frozen=True, kw_only=True, forbid_unknown_field
     ] = "auto"
 
 
+_ACL_SETTINGS: Final = AclSettings.__struct_fields__
 _HTTP_SETTINGS: Final = HttpSettings.__struct_fields__
 _TLS_SETTINGS: Final = TlsSettings.__struct_fields__
 SETTINGS: Final = {
     field.name: field
     for field in sorted(
         msgspec.structs.fields(ServerConfig),
-        # Those of HTTP follow, and those of TLS, which are among them, come last.
+        # Those of ACLs follow; among them are those of HTTP, and of TLS, which come last.
         key=lambda field: (
-            (field.name in _HTTP_SETTINGS) + (field.name in _TLS_SETTINGS)
+            (field.name in _ACL_SETTINGS)
+            + (field.name in _HTTP_SETTINGS)
+            + (field.name in _TLS_SETTINGS)
         ),
     )
 }
@@ -499,6 +495,7 @@ def check_config(
         _check_times(config)
         _check_limits(config)
         _check_http(config)
+        _check_acls(config)
         _check_tls(config)
         _check_address("http", config.http)
         _check_peer_address(config, "peer", config.peer)
@@ -543,6 +540,11 @@ def _check_limits(config: ServerConfig) -> None:
 
 def _check_http(config: ServerConfig) -> None:
     if unfit := find_unfit_http(config):
+        raise _UnfitError(*unfit)
+
+
+def _check_acls(config: ServerConfig) -> None:
+    if unfit := find_unfit_acl(config):
         raise _UnfitError(*unfit)
 
 

@@ -39,7 +39,7 @@ from nodestate.model.duration import format_duration, parse_duration_ns
 from nodestate.model.node import Record
 from nodestate.model.node_id import record_id, record_id_prefix
 from nodestate.model.outcome import ACL_TOKEN_NOT_FOUND, Accepted
-from nodestate.model.timestamp import NO_TIME, Timestamp
+from nodestate.model.timestamp import NANOSECONDS, NO_TIME, Timestamp
 from nodestate.query.paging import parse_per_page, parse_record_token
 from nodestate.secret import Secret
 from nodestate.watch import prefix_key, record_key, table_key
@@ -247,13 +247,13 @@ def _token_write(call: Call, sent: TokenSent, now_ns: int) -> TokenWrite:
     if not sent.accessor_id:
         secret = Secret(call.services.ids.new_id())
         accessor_id = call.services.ids.new_id()
-        return TokenWrite(_new(token, accessor_id, sent, ttl_ns), secret)
+        return TokenWrite(_new(call, token, accessor_id, sent, ttl_ns), secret)
     accessor_id = record_id(sent.accessor_id, WRITE)
     chosen = canonical_uuid(sent.secret_id)
     is_known = accessor_id in call.services.view.state().acl_tokens
     if not is_known and chosen is not None and sent.type == CLIENT:
         # An upload: a token that was made elsewhere, with its secret.
-        return TokenWrite(_new(token, accessor_id, sent, ttl_ns), Secret(chosen))
+        return TokenWrite(_new(call, token, accessor_id, sent, ttl_ns), Secret(chosen))
     changed = replace(
         token,
         accessor_id=accessor_id,
@@ -264,8 +264,17 @@ def _token_write(call: Call, sent: TokenSent, now_ns: int) -> TokenWrite:
     return TokenWrite(changed)
 
 
-def _new(token: ACLToken, accessor_id: str, sent: TokenSent, ttl_ns: int) -> ACLToken:
-    expiry: Expiry = plan_expiry(ttl_ns, sent.expiration_time, token.create_time.ns)
+def _new(
+    call: Call, token: ACLToken, accessor_id: str, sent: TokenSent, ttl_ns: int
+) -> ACLToken:
+    config = call.services.config
+    expiry: Expiry = plan_expiry(
+        ttl_ns,
+        sent.expiration_time,
+        token.create_time.ns,
+        least_ns=round(config.acl_token_ttl_s_min * NANOSECONDS),
+        most_ns=round(config.acl_token_ttl_s_max * NANOSECONDS),
+    )
     checks.check_token(token, *expiry.problems)
     return replace(
         token,

@@ -640,3 +640,25 @@ async def test_a_job_mounts_what_its_author_may(guarded, rule, is_read_only, sta
     body = {"Job": job_body("mounting", TaskGroups=[group])}
 
     assert (await guarded.put("/v1/jobs", secret, body)).status == status
+
+
+# How long tokens live
+
+
+async def test_the_life_of_a_token_is_within_what_is_set(make_api):
+    guarded = await guard(
+        await make_api(
+            acl_enabled=True, acl_token_ttl_s_min=10.0, acl_token_ttl_s_max=20.0
+        )
+    )
+
+    async def made(ttl: str) -> int:
+        body = {"Type": "client", "Policies": ["reading"], "ExpirationTTL": ttl}
+        return (await guarded.put("/v1/acl/token", KINDS["management"], body)).status
+
+    assert [await made(ttl) for ttl in ("9s", "10s", "20s", "21s")] == [
+        400,
+        200,
+        200,
+        400,
+    ]
