@@ -94,7 +94,7 @@ def _reported(sent: ReportSent) -> tuple[ReportedAllocation, ...]:
 
 
 def _reported_allocation(sent: AllocationSent) -> ReportedAllocation:
-    """Return what is said of an allocation; its health has no index of the agent's."""
+    """Return what is said of an allocation."""
     if not sent.id:
         raise RequestError("missing allocation ID")
     if sent.client_status not in _REPORTABLE:
@@ -107,7 +107,6 @@ def _reported_allocation(sent: AllocationSent) -> ReportedAllocation:
         raise too_large(
             "the number of TaskStates", "tasks per allocation", TASKS_PER_ALLOCATION_MAX
         )
-    health = sent.deployment_status
     return ReportedAllocation(
         id=sent.id.lower(),
         client_status=sent.client_status,
@@ -115,7 +114,7 @@ def _reported_allocation(sent: AllocationSent) -> ReportedAllocation:
         task_states=None
         if states is None
         else {name: _bounded(state) for name, state in states.items()},
-        deployment_status=None if health is None else replace(health, modify_index=0),
+        deployment_status=sent.deployment_status,
     )
 
 

@@ -17,7 +17,6 @@ from nodestate.errors import RequestError
 from nodestate.fsm.keys import (
     job_allocations_key,
     job_evaluations_key,
-    job_key,
     node_allocations_key,
 )
 from nodestate.fsm.state import NODES, State
@@ -155,11 +154,11 @@ def _job_keys(state: State, key: NodeKey) -> dict[JobKey, None]:
 def _concerned(state: State, key: NodeKey) -> Iterator[WatchKey]:
     """Yield the keys of what the view shows, but for the node itself.
 
-    Another job comes into it with an allocation on the node.
+    Another job comes into it with an allocation on the node, another version of a job
+    with an evaluation.
     """
     yield node_allocations_key(key)
     for job in _job_keys(state, key):
-        yield job_key(job)
         yield job_allocations_key(job)
         yield job_evaluations_key(job)
 
@@ -171,10 +170,8 @@ def _index(state: State, key: NodeKey) -> int:
         return list_index(state)
     index = node.modify_index
     for job in _job_keys(state, key):
-        known = state.job(job)
         index = max(
             index,
-            0 if known is None else known.modify_index,
             *(
                 state.allocations[id_].modify_index
                 for id_ in state.allocations_by_job.group(job)

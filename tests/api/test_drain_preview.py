@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from nodestate.model.node_id import node_key
 from tests.api.conftest import NODE_ID, NODE_PATH, OTHER_ID, SECRET, UNKNOWN_ID, Api
 from tests.api.working import add_node, group_body, schedule, still_waits, submit
 from tests.fakes import START_NS
@@ -214,6 +215,34 @@ async def test_it_waits_for_the_node_and_its_allocations_and_those_of_its_jobs(
 
     path = f"{DRAIN}?index={await index_of(working)}"
     await working.read_during(path, place)
+
+
+async def test_it_waits_for_those_of_its_jobs_on_other_nodes(working: Api):
+    await submit(working, TaskGroups=[group_body(Count=3)])
+    schedule(working)
+    state = working.replica.state()
+    (elsewhere,) = state.allocations_on(node_key(OTHER_ID))[:1]
+    assert elsewhere.job_id in {"web", "sys"}
+    sent = [{"ID": elsewhere.id, "ClientStatus": "running"}]
+
+    async def write() -> None:
+        path = f"/v1/node/{OTHER_ID}/allocations"
+        await working.put(path, {"SecretID": SECRET, "Alloc": sent})
+
+    index = await index_of(working)
+    answer = await working.read_during(f"{DRAIN}?index={index}", write)
+
+    assert answer.index == working.replica.applied_index() > index
+
+
+async def test_it_waits_for_its_jobs_to_be_looked_at(working: Api):
+    index = await index_of(working)
+
+    answer = await working.read_during(
+        f"{DRAIN}?index={index}", lambda: working.put("/v1/job/web/evaluate")
+    )
+
+    assert answer.index == working.replica.applied_index() > index
 
 
 async def test_it_does_not_wait_for_what_does_not_concern_it(working: Api):

@@ -169,6 +169,7 @@ async def test_one_waits_for_itself_alone(working: Api):
     await submit(working, "late")
     evaluation = evaluations(working, "late")[-1]
     index = evaluation.modify_index
+    await submit(working, "later")
 
     async def write() -> None:
         await submit(working, "more")
