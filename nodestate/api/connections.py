@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from typing_extensions import override
 
+from nodestate.api.problems import HEADERS_MAX
 from nodestate.api.replies import Reply, Sent, send
 from nodestate.config import ServerConfig
 
@@ -25,8 +26,6 @@ LINGER_S_MAX: Final = 2.0
 REFUSAL_S_MAX: Final = 2.0
 WRITE_S_MAX: Final = 30.0
 """How long a reader may leave a slice of an answer lying before it is cut off."""
-HEADERS_MAX: Final = 128
-"""Headers that one request may have."""
 NETWORK_GROUPS: Final = 4
 """Of an IPv6 address, what a provider gives to one customer: 64 bits at least."""
 

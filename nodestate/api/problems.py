@@ -7,7 +7,7 @@ of a failed write whether it may still happen.
 from typing import Final
 
 import msgspec
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
 from nodestate.errors import (
     NodestateError,
@@ -27,6 +27,9 @@ INVALID_METHOD: Final = "Invalid method"
 MISSING_NODE_ID: Final = "missing node ID"
 EMPTY_BODY: Final = "Request body is empty"
 INTERNAL_ERROR: Final = "internal error"
+TOO_MANY_HEADERS: Final = "Too many headers"
+"""What aiohttp's parser says of more than it was told to take."""
+HEADERS_MAX: Final = 128
 RETRY_AFTER_S: Final = 1
 PATH_SHOWN_MAX: Final = 256
 
@@ -118,4 +121,6 @@ def malformed(error: BaseException | None) -> Problem:
     if isinstance(error, LineTooLong):
         text = "the request line or a header is over its limit (header_bytes_max)"
         return Problem(431, text, closes=True)
+    if isinstance(error, BadHttpMessage) and TOO_MANY_HEADERS in str(error):
+        return Problem(431, f"more than {HEADERS_MAX} headers", closes=True)
     return Problem(400, "malformed request: this is not HTTP/1.1", closes=True)

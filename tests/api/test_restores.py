@@ -268,8 +268,8 @@ async def send_chunk(writer: asyncio.StreamWriter, piece: bytes) -> None:
 
 
 HEAD = (
-    f"PUT {SNAPSHOT} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
-)
+    f"PUT {SNAPSHOT} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+).encode()
 
 
 async def test_a_body_that_comes_in_chunks_is_taken(api: Api, saved):
