@@ -435,9 +435,19 @@ class Client:
         return _decoded(reply, kind)
 
     async def _change(
-        self, method: str, path: str, parameters: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        *,
+        body: object = None,
+        idempotency_key: str = "",
     ) -> _Reply:
-        reply = await self._send(method, path, parameters)
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
+        encoded = None if body is None else encode_json(body)
+        reply = await self._send(
+            method, path, parameters, body=encoded, headers=headers
+        )
         if reply.status != 200:
             raise _error(reply)
         return reply

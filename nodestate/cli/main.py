@@ -10,6 +10,9 @@ import msgspec
 
 from nodestate import __version__
 from nodestate.cli import (
+    acl_policies,
+    acl_roles,
+    acl_tokens,
     agent,
     alloc_status,
     drains,
@@ -76,6 +79,9 @@ COMMANDS: Final = {
         *job_plan.COMMANDS,
         *alloc_status.COMMANDS,
         *eval_status.COMMANDS,
+        *acl_tokens.COMMANDS,
+        *acl_policies.COMMANDS,
+        *acl_roles.COMMANDS,
         *servers.COMMANDS,
         *system.COMMANDS,
         *operator_journal.COMMANDS,

@@ -11,8 +11,8 @@ import msgspec
 from nodestate.cli.flags import TRUE_WORDS, Flags
 from nodestate.cli.tables import point_in_time
 from nodestate.client import DEFAULT_ADDRESS
+from nodestate.client_acl import AclClient
 from nodestate.client_tls import client_context
-from nodestate.client_work import WorkClient
 from nodestate.clock import Clock, IdSource
 from nodestate.errors import NodestateError, OutcomeUnknownError, ResponseError
 
@@ -86,11 +86,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         """Return the error for flags that do not go together."""
         return CommandError(f"{text}\n{self.usage_hint()}")
 
-    def client(self) -> WorkClient:
+    def client(self) -> AclClient:
         """Return a client for the server that flags or environment name."""
         address = self._setting("address", "ADDR", DEFAULT_ADDRESS)
         with failing("Error initializing client"):
-            return WorkClient(
+            return AclClient(
                 address,
                 token=self._setting("token", "TOKEN"),
                 region=self._setting("region", "REGION"),
