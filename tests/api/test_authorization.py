@@ -1,14 +1,17 @@
 """ACLs over HTTP: who is asked, when, and what becomes of it."""
 
 import asyncio
+import ssl
 from typing import Any
 
+import aiohttp
 import pytest
 
 from nodestate.api.authorization import FRESH_S_MAX
 from nodestate.errors import NoLeaderError
 from nodestate.model.command import ANONYMOUS, PurgeNodes, SetDrain
 from nodestate.model.node_id import node_key
+from nodestate.tls import http_context
 from tests.api.conftest import (
     NODE_ID,
     NODE_PATH,
@@ -25,7 +28,9 @@ from tests.api.guarding import (
     Guarded,
     guard,
 )
+from tests.api.test_listener import config, trusting
 from tests.api.working import group_body, job_body
+from tests.authorities import make_authority, server_pair, write_authority, write_pair
 from tests.fsm.acls import (
     change_token,
     delete_tokens,
@@ -662,3 +667,38 @@ async def test_the_life_of_a_token_is_within_what_is_set(make_api):
         200,
         400,
     ]
+
+
+# Certificates
+
+
+async def test_a_certificate_does_for_a_node_that_is_new(guarded, tmp_path):
+    authority = make_authority()
+    trusted = write_authority(tmp_path, authority)
+    accepting = http_context(config(tmp_path, authority, http_tls_client_ca=trusted))
+    pair = server_pair(authority, is_server=False, dns_names=("client.global",))
+    certificate, key = write_pair(tmp_path, "client", pair)
+    shown = trusting(tmp_path, authority, client_cert=certificate, client_key=key)
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(
+        guarded.api.server, "127.0.0.1", 0, ssl=accepting
+    )
+    port = listener.sockets[0].getsockname()[1]
+
+    async def register(context: ssl.SSLContext) -> int:
+        connector = aiohttp.TCPConnector(ssl=context, force_close=True)
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.put(
+                f"https://localhost:{port}/v1/nodes", json=registration()
+            ) as answer,
+        ):
+            return answer.status
+
+    try:
+        assert await register(trusting(tmp_path, authority)) == 403
+        assert await register(shown) == 200
+        # It proves a machine of the cluster's, and is no token.
+        assert guarded.api.proposer.commands[-1].asked_by == ANONYMOUS
+    finally:
+        listener.close()
