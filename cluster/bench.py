@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from cluster.bench_acl import measure_acls
 from cluster.bench_cluster import (
     BATCH_NODES,
     SERVING_S,
@@ -61,7 +62,8 @@ LOADS: Final = "loads"
 ROLLING: Final = "rolling"
 SCALE: Final = "scale"
 WORK: Final = "work"
-PARTS: Final = (LOADS, ROLLING, SCALE, WORK)
+ACLS: Final = "acls"
+PARTS: Final = (LOADS, ROLLING, SCALE, WORK, ACLS)
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -146,6 +148,7 @@ def run_bench(
         (ROLLING, measure_rolling),
         (SCALE, measure_scale),
         (WORK, measure_work),
+        (ACLS, measure_acls),
     ):
         if part in parts:
             print(part, flush=True)

@@ -66,12 +66,16 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to ask of whom. With `seconds` the requests go round, else each is sent once."""
+    """What to ask of whom. With `seconds` the requests go round, else each is sent once.
+
+    Every request comes with the `token`, if there is one.
+    """
 
     address: str
     connections: int
     requests: Sequence[Request]
     seconds: float | None = None
+    token: str = ""
 
 
 class LoadFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,13 +133,15 @@ def _run_wrk(wrk: str, plan: LoadPlan) -> LoadFigures:
             "".join(f"{r.method}\t{r.path}\t{r.body}\n" for r in plan.requests),
             encoding="utf-8",
         )
-        options = {
+        options: dict[str, object] = {
             "--threads": threads,
             "--connections": plan.connections,
             "--duration": f"{max(1, round(plan.seconds))}s",
             "--timeout": f"{REQUEST_S_MAX}s",
             "--script": script,
         }
+        if plan.token:
+            options["--header"] = f"X-Nomad-Token: {plan.token}"
         flat = [str(part) for option in options.items() for part in option]
         url = f"http://{host}:{port}/"
         return _figures(

@@ -28,7 +28,9 @@ class _Tally:
 async def run_plan(plan: LoadPlan) -> LoadFigures:
     """Carry out a plan; a connection that breaks ends there and is counted."""
     tally = _Tally()
-    prepared = [to_bytes(request, plan.address) for request in plan.requests]
+    prepared = [
+        to_bytes(request, plan.address, plan.token) for request in plan.requests
+    ]
     start = time.monotonic()
     end = float("inf") if plan.seconds is None else start + plan.seconds
     async with asyncio.TaskGroup() as group:
@@ -46,10 +48,12 @@ def _share(prepared: Sequence[bytes], number: int, plan: LoadPlan) -> Iterator[b
     return itertools.cycle(share)
 
 
-def to_bytes(request: Request, host: str) -> bytes:
+def to_bytes(request: Request, host: str, token: str = "") -> bytes:
     """Return the request as it goes over the wire."""
     body = request.body.encode()
     head = f"{request.method} {request.path} HTTP/1.1\r\nHost: {host}\r\n"
+    if token:
+        head += f"X-Nomad-Token: {token}\r\n"
     if body:
         head += f"Content-Length: {len(body)}\r\n"
     return head.encode() + b"\r\n" + body

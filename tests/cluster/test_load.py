@@ -8,7 +8,7 @@ import pytest
 from cluster.fanout import FanoutPlan, run_fanout
 from cluster.fleet import make_fleet, node_id
 from cluster.load import LoadPlan, Request
-from cluster.load_client import content_length, run_plan
+from cluster.load_client import content_length, run_plan, to_bytes
 from cluster.report import Figure, Report, to_json, to_table
 
 
@@ -168,3 +168,11 @@ def test_a_report_is_a_table_and_json():
 
     assert "44,000 /s" in to_table(report)
     assert b'"times_better": 2.0' in to_json(report)
+
+
+def test_a_plan_with_a_token_shows_it_with_every_request():
+    plain = to_bytes(Request("GET", "/"), "h")
+    shown = to_bytes(Request("GET", "/"), "h", "secret")
+
+    assert b"X-Nomad-Token" not in plain
+    assert shown == plain[:-2] + b"X-Nomad-Token: secret\r\n\r\n"
