@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 
 import msgspec
 from aiohttp import web
+from multidict import istr
 from structlog.typing import FilteringBoundLogger
 
 from nodestate.acl.permissions import MANAGEMENT, NOTHING
@@ -68,6 +69,9 @@ LEADER_POLL_S: Final = 0.05
 DEADLINE_S_MIN: Final = 0.001
 NODE_KEYS_KEPT_MAX: Final = 20_000
 """Ids whose keys are remembered: parsing one costs as much as all else about a path."""
+
+X_NOMAD_TOKEN: Final = istr("X-Nomad-Token")
+AUTHORIZATION: Final = istr("Authorization")
 
 WITHOUT_ACLS: Final = Identity(ACLS_DISABLED_TOKEN, MANAGEMENT)
 UNASKED: Final = Identity(ANONYMOUS_TOKEN, NOTHING)
@@ -233,10 +237,10 @@ class Call:
     def token(self) -> str:
         """Return the token that the request came with, nothing if it has none."""
         headers = self.request.headers
-        token = headers.get("X-Nomad-Token", "").strip()
+        token = headers.get(X_NOMAD_TOKEN, "").strip()
         if token:
             return token
-        scheme, _, bearer = headers.get("Authorization", "").strip().partition(" ")
+        scheme, _, bearer = headers.get(AUTHORIZATION, "").strip().partition(" ")
         return bearer.strip() if scheme.lower() == "bearer" else ""
 
     # Who asks

@@ -9,6 +9,8 @@ import contextlib
 import hashlib
 from typing import Final
 
+from msgspec.structs import replace
+
 from nodestate.api import blocking, bodies, parameters
 from nodestate.api.calls import Call, index_line
 from nodestate.api.problems import (
@@ -153,6 +155,7 @@ async def _finish(call: Call, restore_id: str, at_ns: int) -> int:
 async def _propose(call: Call, command: Restoring) -> None:
     """Take a step; one that may still happen changes nothing that can be read."""
     call.restart_clock()
+    command = replace(command, asked_by=call.asked_by())
     try:
         outcome = await call.services.proposer.propose(
             command, deadline_s=call.remaining_s()

@@ -29,6 +29,7 @@ from tests.api.guarding import (
     guard,
 )
 from tests.api.test_listener import config, trusting
+from tests.api.test_restores import snapshot_of
 from tests.api.working import group_body, job_body
 from tests.authorities import make_authority, server_pair, write_authority, write_pair
 from tests.fsm.acls import (
@@ -702,3 +703,17 @@ async def test_a_certificate_does_for_a_node_that_is_new(guarded, tmp_path):
         assert guarded.api.proposer.commands[-1].asked_by == ANONYMOUS
     finally:
         listener.close()
+
+
+async def test_all_steps_of_a_restore_say_who_asked(guarded):
+    content = snapshot_of(guarded.api.replica.state())
+    secret = KINDS["management"]
+    before = len(guarded.api.proposer.commands)
+
+    answer = await guarded.put("/v1/operator/snapshot", secret, content)
+
+    assert answer.status == 200
+    steps = guarded.api.proposer.commands[before:]
+    assert {step.asked_by for step in steps} == {uuid(6)}
+    # What is restored has the token too, with which it goes on.
+    assert (await guarded.get("/v1/nodes", secret)).status == 200

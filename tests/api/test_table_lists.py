@@ -209,3 +209,14 @@ async def test_a_prefix_is_a_part_of_the_list():
     assert (await page_of(state, prefix="000011"))[0] == [id_of(0x1100), id_of(0x11FF)]
     assert (await page_of(state, prefix=id_of(0x12)))[0] == [id_of(0x12)]
     assert (await page_of(state, prefix="ff"))[0] == []
+
+
+async def test_what_may_not_be_seen_is_not_counted_either():
+    state = state_of(1, 2, 3)
+    hidden = Evaluation(id=id_of(0), namespace="hidden")
+    state.put_evaluation(hidden)
+
+    found = await page_of(state, per_page=2, sees=lambda one: one != "hidden")
+
+    assert found == ([id_of(1), id_of(2)], id_of(3))
+    assert (await page_of(state, sees=lambda _: False))[0] == []
