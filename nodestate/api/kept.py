@@ -1,5 +1,6 @@
 """JSON of records, encoded once for each version and kept while there is room for it."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -24,7 +25,8 @@ class RecordCache(Generic[K]):
 
     def __init__(self, bytes_max: int = KEPT_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
-        self._kept: dict[K, _Kept] = {}
+        # A plain map that loses its first record again and again is ever slower at it.
+        self._kept: OrderedDict[K, _Kept] = OrderedDict()
         self._kept_bytes = 0
 
     def body(self, key: K, encode: Callable[[], bytes], *records: object) -> Body:

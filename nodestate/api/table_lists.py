@@ -7,19 +7,21 @@ index that is taken with the copy belongs to everything that is made of it.
 import asyncio
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from nodestate.api.cache import EncodedList, Pace, slices
-from nodestate.api.kept import RecordCache
 from nodestate.api.parameters import ALL_NAMESPACES
 from nodestate.api.replies import Body
 from nodestate.api.shapes import join_list
 from nodestate.clock import Clock
 from nodestate.fsm.state import State
 
+ENTRY_BYTES_MAX: Final = 64 << 20
+"""Entries of one table that are kept."""
+STRAY_ENTRIES_MAX: Final = 1000
+"""Entries of records that are gone, beyond which they are cleared out."""
 LISTS_MAX: Final = 4
 """Whole lists of one table that are kept, each of one namespace or of all."""
 
@@ -84,7 +86,8 @@ class TableLists(Generic[R]):
         self._records = records
         self._encode = encode
         self._clock = clock
-        self._entries: RecordCache[str] = RecordCache()
+        self._entries: dict[str, tuple[R, bytes]] = {}
+        self._entry_bytes = 0
         self._copy: TableCopy[R] = TableCopy(-1, {}, [])
         self._kept: dict[str, EncodedList] = {}
         self._under_way: dict[str, asyncio.Future[None]] = {}
@@ -125,9 +128,24 @@ class TableLists(Generic[R]):
         return parts
 
     def entry(self, record: R) -> bytes:
-        """Return a record's entry."""
-        encode = partial(self._encode, record)
-        return self._entries.body(record.id, encode, record).plain
+        """Return a record's entry, encoded once for as long as it is the same record.
+
+        Lists are read from one end to the other: what is kept when there is no room for
+        more stays, or nothing would be found again.
+        """
+        kept = self._entries.get(record.id)
+        if kept is not None:
+            if kept[0] is record:
+                return kept[1]
+            self._forget(record.id)
+        encoded = self._encode(record)
+        if self._entry_bytes + len(encoded) <= ENTRY_BYTES_MAX:
+            self._entries[record.id] = record, encoded
+            self._entry_bytes += len(encoded)
+        return encoded
+
+    def _forget(self, id_: str) -> None:
+        self._entry_bytes -= len(self._entries.pop(id_)[1])
 
     async def copy(self, state: State) -> TableCopy[R]:
         """Return the table as it is now, or newer; one copy is made at a time."""
@@ -143,6 +161,9 @@ class TableLists(Generic[R]):
         index = state.table_index(self._table)
         records = dict(self._records(state))
         ids = await self._sorted_ids(records)
+        if len(self._entries) > len(records) + STRAY_ENTRIES_MAX:
+            for id_ in [id_ for id_ in self._entries if id_ not in records]:
+                self._forget(id_)
         self._copy = TableCopy(index, records, ids)
 
     async def _sorted_ids(self, records: dict[str, R]) -> list[str]:

@@ -245,6 +245,7 @@ async def test_an_id_that_is_none_is_refused(api: Api, path, text):
 async def test_one_waits_for_itself_alone(working: Api):
     first, second = placed(working)
     index = (await working.get(f"/v1/allocation/{first}")).index
+    await submit_and_schedule(working, "later")
 
     async def write() -> None:
         await report_one(working, second)

@@ -220,3 +220,35 @@ async def test_what_may_not_be_seen_is_not_counted_either():
 
     assert found == ([id_of(1), id_of(2)], id_of(3))
     assert (await page_of(state, sees=lambda _: False))[0] == []
+
+
+# Entries
+
+
+async def test_entries_are_kept_while_there_is_room_for_them(monkeypatch):
+    """What is kept stays: a list is read from one end to the other."""
+    encode = Encoder()
+    lists, state = fresh_lists(encode), state_of(*range(10))
+    size = len(Encoder()(Evaluation(id=id_of(0))))
+    monkeypatch.setattr(table_lists, "ENTRY_BYTES_MAX", 4 * size)
+
+    for _ in range(2):
+        await lists.parts([state.evaluations[id_of(number)] for number in range(10)])
+
+    assert encode.count == 10 + 6
+
+
+async def test_entries_of_records_that_are_gone_make_room(monkeypatch):
+    encode = Encoder()
+    lists, state = fresh_lists(encode), state_of(*range(10))
+    size = len(Encoder()(Evaluation(id=id_of(0))))
+    monkeypatch.setattr(table_lists, "ENTRY_BYTES_MAX", 10 * size)
+    monkeypatch.setattr(table_lists, "STRAY_ENTRIES_MAX", 2)
+    await lists.whole(state, "default")
+
+    later = state_of(*range(100, 105), index=6)
+    for _ in range(2):
+        await lists.whole(later, "default")
+        await lists.parts([*later.evaluations.values()])
+
+    assert encode.count == 10 + 5
