@@ -129,13 +129,15 @@ class Fleet:
 class Run(msgspec.Struct, gc=False, kw_only=True):
     """What an agent runs of an allocation, by the virtual time in seconds.
 
-    It ends by itself at `ends_s` if nothing stops it before.
+    It ends by itself at `ends_s` if nothing stops it before. One that does not `may_fail`
+    is started again where it is, as agents do as a rule: nobody replaces a system job's.
     """
 
     begins_s: float
     healthy_s: float
     ends_s: float
     is_failing: bool = False
+    may_fail: bool = True
 
     def status(self, now_s: float) -> str:
         """Return how it does."""
@@ -173,7 +175,7 @@ class Agent:
     def fail_one(self, now_s: float) -> None:
         """Let what runs for longest fail now."""
         for run in self._runs.values():
-            if run.status(now_s) == RUNNING:
+            if run.may_fail and run.status(now_s) == RUNNING:
                 run.ends_s, run.is_failing = now_s, True
                 return
 
@@ -297,6 +299,7 @@ class Agent:
             begins_s=begins_s,
             healthy_s=begins_s + self.rng.random() * HEALTHY_S_MAX,
             ends_s=begins_s + lasts_s,
+            may_fail=allocation.job_type is not JobType.SYSTEM,
         )
 
 
