@@ -25,7 +25,7 @@ BUCKETS_S: Final = (
 INTERVAL_NS: Final = 10_000_000_000
 """How long an interval of Nomad's JSON form is, at least."""
 LOOP_TICK_S: Final = 0.1
-LABELS_MAX: Final = 100
+LABELS_MAX: Final = 400
 """Values of one label; labels come from closed sets, and more than this is none."""
 
 _METRIC_NAME: Final = re.compile(r"nodestate_[a-z0-9]+(_[a-z0-9]+)+")

@@ -111,6 +111,14 @@ OPERATOR_SNAPSHOT_SAVE: Final = Need(
     is_exclusive=True,
 )
 
+SEARCH: Final = Need(
+    "node:read or namespace:read-job",
+    lambda permissions, _: (
+        permissions.allows_node_read or permissions.allows_some_namespace(READ_JOB)
+    ),
+)
+"""Some of what can be looked for; the handler leaves out what the caller may not see."""
+
 NAMESPACE_LIST_JOBS: Final = _in_namespace(LIST_JOBS)
 NAMESPACE_READ_JOB: Final = _in_namespace(READ_JOB)
 NAMESPACE_SUBMIT_JOB: Final = _in_namespace(SUBMIT_JOB)

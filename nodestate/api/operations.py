@@ -20,6 +20,7 @@ from nodestate.api.allocation_shapes import (
     AllocationStub,
     FullAllocation,
 )
+from nodestate.api.cluster_operations import CLUSTER_OPERATIONS
 from nodestate.api.described import (
     DIGEST,
     FILE,
@@ -316,4 +317,5 @@ OPERATIONS: Final[dict[str, Operation]] = {
     **_WORK,
     **_ACL,
     **_SERVERS,
+    **CLUSTER_OPERATIONS,
 }

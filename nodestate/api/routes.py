@@ -1,6 +1,5 @@
 """The routes: one table, from which methods, needs and metric labels follow."""
 
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -13,6 +12,7 @@ from nodestate.api import (
     agent,
     agent_allocations,
     allocations,
+    cluster_routes,
     drain_preview,
     evaluations,
     job_listing,
@@ -44,20 +44,23 @@ from nodestate.api.needs import (
     NODE_WRITE_OR_OWN_AGENT,
     OPEN,
     OPERATOR_SNAPSHOT_SAVE,
-    Need,
 )
 from nodestate.api.problems import MISSING_NODE_ID
 from nodestate.api.replies import Reply
+from nodestate.api.route import DELETES, ID, LONG_ID, PUTS, READS, WRITES, Route
 
-Handler = Callable[[Call], Awaitable[Reply]]
-
-ID: Final = ":id"
-"""An id without a slash in it: a path that has more parts leads nowhere."""
-LONG_ID: Final = "*id"
-"""An id that may hold slashes, escaped or not: all that is not the end of a route."""
-READS: Final = ("GET", "HEAD")
-WRITES: Final = ("POST", "PUT")
-DELETES: Final = ("DELETE",)
+__all__ = [
+    "DELETES",
+    "ID",
+    "LONG_ID",
+    "PUTS",
+    "READS",
+    "ROUTES",
+    "WRITES",
+    "Place",
+    "Route",
+    "RouteTable",
+]
 
 MISSING_ID: Final = {
     "/v1/node/": MISSING_NODE_ID,
@@ -68,26 +71,9 @@ MISSING_ID: Final = {
     "/v1/acl/token/": "Missing Token Accessor",
     "/v1/acl/role/name/": "missing ACL role name",
     "/v1/acl/role/": "missing ACL role ID",
+    **cluster_routes.MISSING_ID,
 }
 """What to say of a path that ends where an id should stand."""
-
-
-class Route(msgspec.Struct, frozen=True):
-    """One line of the table; `name` is also its label in the metrics.
-
-    `need` is what a caller must be allowed where ACLs are on.
-    """
-
-    methods: tuple[str, ...]
-    path: str
-    name: str
-    handler: Handler
-    need: Need
-
-    @property
-    def is_write(self) -> bool:
-        """Say whether it may change something."""
-        return self.methods is not READS
 
 
 async def _describe_routes(call: Call) -> Reply:
@@ -96,6 +82,7 @@ async def _describe_routes(call: Call) -> Reply:
 
 
 ROUTES: Final[tuple[Route, ...]] = (
+    *cluster_routes.NODE_POOL_ROUTES,
     Route(READS, "/v1/nodes", "nodes.list", nodes.list_nodes, NODE_READ),
     Route(WRITES, "/v1/nodes", "nodes.register", agent.register_nodes, NODE_SECRET),
     Route(READS, "/v1/node/:id", "node.read", nodes.read_node, NODE_READ_OR_AGENT),
@@ -326,9 +313,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         restores.restore_snapshot,
         MANAGEMENT,
     ),
-    Route(WRITES, "/v1/system/gc", "system.gc", system.collect_garbage, MANAGEMENT),
+    Route(PUTS, "/v1/system/gc", "system.gc", system.collect_garbage, MANAGEMENT),
     Route(
-        WRITES,
+        PUTS,
         "/v1/system/reconcile/summaries",
         "system.reconcile_summaries",
         system.reconcile_summaries,
@@ -407,6 +394,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         acl_roles.delete_role,
         MANAGEMENT,
     ),
+    *cluster_routes.CLUSTER_ROUTES,
     Route(READS, "/v1/metrics", "metrics", metrics.read_metrics, OPEN),
     Route(READS, "/v1/openapi.json", "openapi", _describe_routes, OPEN),
 )

@@ -113,19 +113,22 @@ async def list_members(call: Call) -> Reply:
         server_region=config.region,
         server_dc=config.datacenter,
         members=tuple(
-            _member(call.services, server, len(servers)) for server in servers
+            describe_member(call.services, server, len(servers)) for server in servers
         ),
     )
     return call.json(members)
 
 
-def _member(services: Services, server: ServerAddress, server_count: int) -> Member:
+def describe_member(
+    services: Services, server: ServerAddress, server_count: int
+) -> Member:
+    """Return a server in the shape of Nomad's gossip members."""
     config = services.config
     host, _, port = server.peer_address.rpartition(":")
     size = {"bootstrap": "1"} if server_count == 1 else {"expect": str(server_count)}
     # The leader's address is put together by clients from `Addr` and the tag `port`.
     return Member(
-        name=f"{server.server_id}.{config.region}",
+        name=member_name(server.server_id, config.region),
         addr=host.strip("[]"),
         port=int(port),
         tags={
@@ -142,6 +145,11 @@ def _member(services: Services, server: ServerAddress, server_count: int) -> Mem
             **size,
         },
     )
+
+
+def member_name(server_id: str, region: str) -> str:
+    """Return what a server is called in the list of members."""
+    return f"{server_id}.{region}"
 
 
 async def list_regions(call: Call) -> Reply:

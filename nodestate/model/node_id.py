@@ -31,15 +31,27 @@ def node_key_prefix(text: str) -> str:
 
 def record_id(text: str, what: str) -> str:
     """Return the id of an allocation or an evaluation as the record has it."""
-    return _hyphenated(_id_digits(text, what))
+    return hyphenated(_id_digits(text, what))
 
 
 def record_id_prefix(text: str, what: str) -> str:
     """Return the start of such ids that a prefix stands for."""
-    return _hyphenated(_prefix_digits(text, what))
+    return hyphenated(_prefix_digits(text, what))
 
 
-def _hyphenated(digits: str) -> str:
+def typed_digits(text: str) -> str | None:
+    """Return the digits of as much of an id as was typed, `None` if it begins none.
+
+    They may be odd in number: for people who type one after the other.
+    """
+    digits = text.replace("-", "")
+    is_hex = digits.isascii() and _HEX_DIGITS.issuperset(digits.encode("ascii"))
+    if not is_hex or len(text) > ID_LENGTH or text.count("-") > HYPHENS_MAX:
+        return None
+    return digits.lower()
+
+
+def hyphenated(digits: str) -> str:
     """Return digits as they stand in an id; of more than one has, no id begins so."""
     if len(digits) > KEY_LENGTH:
         return digits

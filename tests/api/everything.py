@@ -23,6 +23,7 @@ ROUTE: Final[Mapping[str, Route]] = {route.name: route for route in ROUTES}
 
 VALUES: Final[Mapping[str, str]] = {
     "address": "127.0.0.1:4647",
+    "cas": "1",
     "deadline": "1h",
     "filter": "CreateIndex != 0",
     "force": "false",
@@ -34,6 +35,8 @@ VALUES: Final[Mapping[str, str]] = {
     "job": "web",
     "namespace": "default",
     "next_token": "0",
+    "node": "nobody",
+    "node_id": NODE_ID,
     "per_page": "5",
     "prefix": "",
     "region": "global",
@@ -192,6 +195,7 @@ def requests(api: Api) -> list[Asked]:
         Asked("operator.transfer_leadership", query={"id": "server1"}, without=("address",)),
         Asked("operator.remove_peer", query={"id": "a"}, without=("address",)),
         Asked("operator.save_snapshot"),
+        *cluster_requests(allocation),
         Asked("system.gc"),
         Asked("system.reconcile_summaries"),
         Asked("metrics"),
@@ -200,6 +204,49 @@ def requests(api: Api) -> list[Asked]:
         Asked("node.purge", NODE_ID),
         Asked("operator.restore_snapshot", body=snapshot_of(state)),
     ]  # fmt: skip
+
+
+def cluster_requests(allocation: str) -> list[Asked]:
+    """Return one request for each of the routes that are asked of any server."""
+    autopilot = {"LastContactThreshold": "1s", "MaxTrailingLogs": 250}
+    return [
+        Asked("agent.self"),
+        Asked("agent.servers"),
+        Asked("agent.set_servers"),
+        Asked("agent.join", query={"address": "10.0.0.9:4647"}),
+        Asked("agent.force_leave", query={"node": "nobody"}),
+        Asked("operator.autopilot"),
+        Asked("operator.set_autopilot", body=autopilot),
+        Asked("operator.autopilot_health"),
+        Asked("operator.scheduler"),
+        Asked("operator.set_scheduler", body={"SchedulerAlgorithm": "binpack"}),
+        Asked("search", body={"Prefix": "", "Context": "all"}),
+        Asked("search.fuzzy", body={"Text": "we", "Context": "all"}),
+        Asked("namespaces.list"),
+        Asked("namespace.read", "default"),
+        Asked("namespace.create", body={"Name": "team"}),
+        Asked("namespace.write", "team", {"Name": "team"}),
+        Asked("namespace.delete", "team"),
+        Asked("node_pools.list"),
+        Asked("node_pools.write", body={"Name": "gpu"}),
+        Asked("node_pool.read", "all"),
+        Asked("node_pool.write", "gpu", {"Name": "gpu"}),
+        Asked("node_pool.delete", "gpu"),
+        Asked("node_pool.nodes", "all"),
+        Asked("node_pool.jobs", "all"),
+        Asked("deployments.list"),
+        Asked("deployment.read", f"allocations/{OTHER_ID}"),
+        Asked("deployment.read", OTHER_ID),
+        Asked("deployment.write", f"fail/{OTHER_ID}"),
+        Asked("volumes.list"),
+        Asked("plugins.list"),
+        Asked("client.stats", query={"node_id": NODE_ID}),
+        Asked("client.gc", query={"node_id": NODE_ID}),
+        Asked("client.metadata", query={"node_id": NODE_ID}),
+        Asked("client.allocation_read", f"{allocation}/stats"),
+        Asked("client.allocation_write", f"{allocation}/restart"),
+        Asked("client.fs", f"ls/{allocation}"),
+    ]
 
 
 async def acl_requests(guarded: Api) -> list[Asked]:

@@ -24,6 +24,7 @@ node { policy = "read" }
 agent { policy = "read" }
 operator { policy = "read" }
 host_volume "*" { policy = "read" }
+node_pool "*" { policy = "read" }
 """
 WRITES_ALL: Final = READS_ALL.replace("read", "write")
 DENIES_ALL: Final = READS_ALL.replace("read", "deny")

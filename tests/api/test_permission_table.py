@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from nodestate.api.routes import DELETES, READS, ROUTES, WRITES, Route
+from nodestate.api.routes import DELETES, PUTS, READS, ROUTES, WRITES, Route
 from tests.api.conftest import NODE_ID, SECRET, Answer, ApiFactory, node_body
 from tests.api.guarding import KINDS, Guarded, guard
 from tests.fsm.acls import uuid
@@ -40,6 +40,9 @@ LETS_THROUGH: Final[Mapping[str, frozenset[str]]] = {
     "operator write": WRITING,
     "snapshot-save": WRITING,
     "any of the contexts": READING,
+    "anything in the namespace": READING,
+    "node pool read": READING,
+    "node read, and node pool read": READING,
     "its own token": frozenset({"read", "management"}),
     "its own policy": frozenset({"read", "management"}),
     "its own role": frozenset({"management"}),
@@ -85,6 +88,36 @@ EXPECTED: Final[Mapping[tuple[str, str], str]] = {
     (READ, "/v1/evaluation/:id"): "read-job",
     (READ, "/v1/evaluation/:id/allocations"): "read-job",
     (WRITE, "/v1/search"): "any of the contexts",
+    (WRITE, "/v1/search/fuzzy"): "any of the contexts",
+    (READ, "/v1/namespaces"): "any token",
+    (WRITE, "/v1/namespace"): "management",
+    (READ, "/v1/namespace/:id"): "anything in the namespace",
+    (WRITE, "/v1/namespace/:id"): "management",
+    (DELETE, "/v1/namespace/:id"): "management",
+    (READ, "/v1/node/pools"): "any token",
+    (WRITE, "/v1/node/pools"): "management",
+    (READ, "/v1/node/pool/:id"): "node pool read",
+    (WRITE, "/v1/node/pool/:id"): "management",
+    (DELETE, "/v1/node/pool/:id"): "management",
+    (READ, "/v1/node/pool/:id/nodes"): "node read, and node pool read",
+    (READ, "/v1/node/pool/:id/jobs"): "read-job",
+    (READ, "/v1/deployments"): "read-job",
+    (READ, "/v1/deployment/*id"): "read-job",
+    (WRITE, "/v1/deployment/*id"): "submit-job",
+    (READ, "/v1/volumes"): "read-job",
+    (READ, "/v1/plugins"): "any token",
+    (READ, "/v1/client/stats"): "node read",
+    (READ, "/v1/client/gc"): "node write",
+    (READ, "/v1/client/metadata"): "node read",
+    (READ, "/v1/client/allocation/*id"): (
+        "read-job, else as if not there; or any node's secret"
+    ),
+    (WRITE, "/v1/client/allocation/*id"): (
+        "read-job, else as if not there; or any node's secret"
+    ),
+    (READ, "/v1/client/fs/*id"): (
+        "read-job, else as if not there; or any node's secret"
+    ),
     (READ, "/v1/status/leader"): "open",
     (READ, "/v1/status/peers"): "open",
     (READ, "/v1/regions"): "open",
@@ -95,6 +128,8 @@ EXPECTED: Final[Mapping[tuple[str, str], str]] = {
     (READ, "/v1/agent/self"): "agent read",
     (READ, "/v1/agent/servers"): "agent read",
     (WRITE, "/v1/agent/servers"): "agent write",
+    (WRITE, "/v1/agent/join"): "open",
+    (WRITE, "/v1/agent/force-leave"): "agent write",
     (READ, "/v1/operator/raft/configuration"): "management",
     (DELETE, "/v1/operator/raft/peer"): "management",
     (WRITE, "/v1/operator/raft/peer"): "management",
@@ -128,7 +163,7 @@ EXPECTED: Final[Mapping[tuple[str, str], str]] = {
 }
 """What each endpoint takes. A path that is not served yet may be here already."""
 
-_SORT: Final = {READS: READ, WRITES: WRITE, DELETES: DELETE}
+_SORT: Final = {READS: READ, WRITES: WRITE, PUTS: WRITE, DELETES: DELETE}
 _PROOF: Final = {
     "SecretID": SECRET,
     "Node": node_body(),
@@ -162,6 +197,11 @@ def path_of(guarded: Guarded, route: Route) -> str:
         "/v1/acl/token/": uuid(4),
         "/v1/acl/role/": uuid(1),
         "/v1/acl/role/name/": "nobody",
+        "/v1/node/pool/": "default",
+        "/v1/namespace/": "default",
+        "/v1/deployment/": uuid(1),
+        "/v1/client/allocation/": f"{guarded.allocation_of('web')}/stats",
+        "/v1/client/fs/": f"ls/{guarded.allocation_of('web')}",
     }
     for mark in (":id", "*id"):
         prefix, found, tail = route.path.partition(mark)

@@ -3,7 +3,14 @@
 import pytest
 
 from nodestate.api.calls import Call
-from nodestate.api.needs import MANAGEMENT, OPEN, OPERATOR_SNAPSHOT_SAVE, Need
+from nodestate.api.needs import (
+    MANAGEMENT,
+    OPEN,
+    OPERATOR_READ,
+    OPERATOR_SNAPSHOT_SAVE,
+    OPERATOR_WRITE,
+    Need,
+)
 from nodestate.api.replies import Reply
 from nodestate.api.routes import READS, ROUTES, WRITES, Route, RouteTable
 
@@ -34,6 +41,12 @@ def leads_to(path: str, method: str = "GET") -> tuple[str | None, str]:
         ("/v1/evaluation/abc", "evaluation.read", "abc"),
         ("/v1/evaluation/abc/allocations", "evaluation.allocations", "abc"),
         ("/v1/status/leader/", "status.leader", ""),
+        ("/v1/node/pools", "node_pools.list", ""),
+        ("/v1/node/pool/gpu", "node_pool.read", "gpu"),
+        ("/v1/node/pool/gpu/nodes", "node_pool.nodes", "gpu"),
+        ("/v1/deployment/allocations/abc", "deployment.read", "allocations/abc"),
+        ("/v1/client/fs/ls/abc", "client.fs", "ls/abc"),
+        ("/v1/client/allocation/abc/stats", "client.allocation_read", "abc/stats"),
     ],
 )
 def test_paths_lead_to_their_routes(path, name, id_text):
@@ -142,7 +155,12 @@ def test_every_route_says_who_may_use_it(route):
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 def test_what_concerns_the_cluster_takes_an_operator(route):
     if route.path.startswith("/v1/operator/"):
-        assert route.need in {MANAGEMENT, OPERATOR_SNAPSHOT_SAVE}
+        assert route.need in {
+            MANAGEMENT,
+            OPERATOR_READ,
+            OPERATOR_SNAPSHOT_SAVE,
+            OPERATOR_WRITE,
+        }
 
 
 def test_what_is_allowed_is_sorted():

@@ -22,9 +22,8 @@ async def patient(api: Api, seconds: float = 5) -> asyncio.Task[Answer]:
     return asking
 
 
-@pytest.mark.parametrize("method", ["PUT", "POST"])
-async def test_the_leader_is_asked_to_collect_garbage(api: Api, method):
-    answer = await api.ask(method, COLLECT)
+async def test_the_leader_is_asked_to_collect_garbage(api: Api):
+    answer = await api.put(COLLECT)
 
     assert (answer.status, answer.body) == (200, b"")
     assert answer.nomad_headers() == set()

@@ -9,6 +9,7 @@ from nodestate.model.node_id import (
     node_key_prefix,
     record_id,
     record_id_prefix,
+    typed_digits,
 )
 
 ID = "f7476465-4d6e-c0de-26d0-e383c49be941"
@@ -150,7 +151,28 @@ def test_an_id_of_a_record_is_in_the_form_that_records_have():
 
 
 def test_what_is_no_id_of_a_record_says_of_which_kind():
-    with pytest.raises(RequestError, match="^alloc lookup failed: index error: UUID"):
+    with pytest.raises(RequestError, match=r"^alloc lookup failed: index error: UUID"):
         record_id("f747", "alloc")
-    with pytest.raises(RequestError, match="^eval lookup failed: index error: Input"):
+    with pytest.raises(RequestError, match=r"^eval lookup failed: index error: Input"):
         record_id_prefix("f74", "eval")
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [
+        ("", ""),
+        ("F7", "f7"),
+        ("f74", "f74"),
+        ("f7476465-4", "f74764654"),
+        ("f7476465-", "f7476465"),
+        ("zz", None),
+        ("f7 ", None),
+        ("a-b-c-d-e-f", None),
+        ("a" * 36, "a" * 36),
+        ("a" * 37, None),
+        ("é", None),
+        ("\udcff", None),
+    ],
+)
+def test_what_is_typed_of_an_id_is_digits_or_nothing(text, digits):
+    assert typed_digits(text) == digits
