@@ -7,6 +7,7 @@ A policy that this version cannot read might deny something, so that whoever has
 nothing until it is written anew.
 """
 
+from hmac import compare_digest
 from typing import Final, NamedTuple
 
 from nodestate.acl.permissions import MANAGEMENT, NOTHING, Permissions
@@ -60,6 +61,7 @@ class Resolver:
     """Resolves tokens for one server."""
 
     def __init__(self) -> None:
+        self._accessors: dict[int, str] = {}  # by the hash of the secret
         self._known: dict[str, _Known] = {}
         self._policies: dict[str, tuple[ACLPolicy, Policy | RequestError]] = {}
 
@@ -67,13 +69,34 @@ class Resolver:
         """Return who has this secret; who has none is anonymous."""
         if not secret:
             return self._resolve_known(state, ANONYMOUS_TOKEN)
-        uuid = canonical_uuid(secret)
-        token = None if uuid is None else state.acl_token_of(uuid)
+        token = self._recall(state, secret) or self._find(state, secret)
         if token is None:
             return NOT_FOUND
         if token.is_expired(now_ns):
             return EXPIRED
         return self._resolve_known(state, token)
+
+    def _recall(self, state: State, secret: str) -> ACLToken | None:
+        """Return the token that was found by this before, if it still has this secret.
+
+        A comparison costs less than the digests by which tokens are found.
+        """
+        accessor_id = self._accessors.get(hash(secret))
+        if accessor_id is None or not secret.isascii():
+            return None
+        kept = state.acl_secrets.get(accessor_id)
+        if kept is None or not compare_digest(kept.reveal(), secret):
+            return None
+        return state.acl_tokens.get(accessor_id)
+
+    def _find(self, state: State, secret: str) -> ACLToken | None:
+        uuid = canonical_uuid(secret)
+        token = None if uuid is None else state.acl_token_of(uuid)
+        if token is not None:
+            if len(self._accessors) >= TOKENS_KEPT_MAX:
+                self._accessors.clear()
+            self._accessors[hash(secret)] = token.accessor_id
+        return token
 
     def _resolve_known(self, state: State, token: ACLToken) -> Identity | Unresolved:
         indexes = state.indexes[ACL_POLICIES], state.indexes[ACL_ROLES]

@@ -70,6 +70,7 @@ DEADLINE_S_MIN: Final = 0.001
 NODE_KEYS_KEPT_MAX: Final = 20_000
 """Ids whose keys are remembered: parsing one costs as much as all else about a path."""
 
+_READS: Final = frozenset({"GET", "HEAD"})
 X_NOMAD_TOKEN: Final = istr("X-Nomad-Token")
 AUTHORIZATION: Final = istr("Authorization")
 
@@ -276,7 +277,9 @@ class Call:
         is_agent = accessor_id.startswith(AGENT_PREFIX)
         self._need = need
         self._identity = identity
-        self._permit = None if is_agent else permit_of(state, accessor_id)
+        is_read = self.request.method in _READS
+        is_free = is_agent or is_read
+        self._permit = None if is_free else permit_of(state, accessor_id)
 
     def permit_again(self) -> None:
         """Do the same once the state is known to be newer."""

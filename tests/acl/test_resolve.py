@@ -20,7 +20,9 @@ from nodestate.acl.resolve import (
 from nodestate.fsm.snapshot import decode_state, encode_state
 from nodestate.fsm.state import State
 from nodestate.model.acl import ANONYMOUS_TOKEN, ACLPolicy, RoleLink
+from nodestate.model.command import TokenWrite
 from nodestate.model.timestamp import Timestamp
+from nodestate.secret import Secret
 from tests.conformance.rows import rows
 from tests.fsm.acls import (
     A1,
@@ -39,6 +41,7 @@ from tests.fsm.acls import (
     put_tokens,
     role,
     secret_of,
+    token,
     uuid,
 )
 from tests.fsm.entries import (
@@ -292,3 +295,21 @@ def test_a_glob_counts_for_tokens_as_well(log):
     log.accept(put_policies(reader='namespace "*" { policy = "read" }'))
 
     assert resolved(log.state).permissions.allows_namespace("default", READ_JOB)
+
+
+def test_an_accessor_that_gets_another_secret_is_not_found_by_the_one_it_had(log):
+    resolver = Resolver()
+    resolved(log.state, resolver=resolver)
+    log.accept(delete_tokens(A1))
+    log.accept(put_tokens(TokenWrite(token(1), Secret(secret_of(7)))))
+
+    assert resolver.resolve(log.state, secret_of(1), NOW_NS) is NOT_FOUND
+    assert resolved(log.state, secret_of(7), resolver).token.accessor_id == A1
+
+
+def test_of_what_finds_no_token_nothing_is_kept(log):
+    resolver = Resolver()
+    for number in range(100, 110):
+        resolver.resolve(log.state, secret_of(number), NOW_NS)
+
+    assert resolver._accessors == {}
