@@ -25,9 +25,6 @@ NODES: Final = (
 )
 BLOCKING: Final = Story("05-blocking", of_work=frozenset({37, 39}))
 
-# What is left out asks for `/v1/agent/self`.
-OF_THE_AGENT: Final = frozenset({51, 62, 73, 84, 95, 106})
-
 # What is left out asks about the agent, autopilot, permissions, search and collection.
 STATUS: Final = Story("07-status", skipped=frozenset({2, 5, *range(8, 20)}))
 
@@ -62,7 +59,7 @@ def test_acls_are_answered_as_recorded(tmp_path: Path) -> None:
     """Who may do what with which token, and what each is told."""
     with running_server(tmp_path, acl_enabled=True) as server:
         player = AclPlayer(server, DeviationList("06-acl", load_deviations()))
-        problems = player.play(OF_THE_AGENT)
+        problems = player.play()
 
     assert problems == []
 
