@@ -249,10 +249,12 @@ def _token_write(call: Call, sent: TokenSent, now_ns: int) -> TokenWrite:
         accessor_id = call.services.ids.new_id()
         return TokenWrite(_new(call, token, accessor_id, sent, ttl_ns), secret)
     accessor_id = record_id(sent.accessor_id, WRITE)
-    chosen = canonical_uuid(sent.secret_id)
+    chosen = canonical_uuid(sent.secret_id) or ""
     is_known = accessor_id in call.services.view.state().acl_tokens
-    if not is_known and chosen is not None and sent.type == CLIENT:
-        # An upload: a token that was made elsewhere, with its secret.
+    is_brought = bool(chosen) and sent.type == CLIENT and not call.id_text
+    if is_brought and not is_known:
+        # A token that was made elsewhere, with its secret. Not where a change is asked
+        # for: that must not bring back what somebody has deleted meanwhile.
         return TokenWrite(_new(call, token, accessor_id, sent, ttl_ns), Secret(chosen))
     changed = replace(
         token,

@@ -255,6 +255,18 @@ async def test_a_change_keeps_what_the_server_has_made(acls: Acls):
     assert changed["ModifyIndex"] > token["ModifyIndex"]
 
 
+async def test_a_change_does_not_bring_back_what_was_deleted(acls: Acls):
+    token = await acls.token("reader")
+    path = f"{TOKEN}/{token['AccessorID']}"
+    await acls.delete(path)
+
+    answer = await acls.put(path, token)
+
+    accessor = token["AccessorID"]
+    assert (answer.status, answer.text) == (404, f"cannot find token {accessor}")
+    assert (await acls.get(f"{TOKEN}/self", token["SecretID"])).status == 403
+
+
 async def test_a_token_may_become_a_manager_and_be_changed_without_a_path(acls: Acls):
     token = await acls.token("reader")
     sent = {"AccessorID": token["AccessorID"], "Type": "management"}
