@@ -5,7 +5,7 @@ found by their beginning, as in the other search, where all is searched.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from nodestate.acl.policies import POOL_READ, READ_JOB
 from nodestate.api import blocking
@@ -21,11 +21,11 @@ from nodestate.api.search import (
     Asked,
     allowed,
     begin,
+    index_of,
     kinds_wanted,
 )
 from nodestate.api.shapes import Shape
 from nodestate.errors import RequestError
-from nodestate.fsm.state import ALLOCATIONS, JOBS, NODES
 from nodestate.model.allocation import Allocation
 from nodestate.model.job import Job, Task
 from nodestate.model.node import Node
@@ -101,26 +101,25 @@ class Best:
         ]
 
 
-class Gathered(NamedTuple):
-    """What was found so far, by kind, and the index it is as of."""
-
-    matches: dict[str, list[Match]]
-    indexes: list[int]
+Gathered = dict[str, list[Match]]
+"""What was found so far, by kind."""
 
 
 async def fuzzy_search(call: Call) -> Reply:
     """Answer `PUT /v1/search/fuzzy`."""
     sent = await call.decoded(FuzzySent)
     _check_length(len(sent.text))
-    wanted = kinds_wanted(sent.context, KINDS)
+    wanted = kinds_wanted(sent.context)
     options, asked = await begin(call, sent.text)
-    gathered = Gathered({}, [1])
-    for name in allowed(asked, wanted, KINDS):
+    seen = allowed(asked, wanted)
+    index = index_of(asked, seen)
+    gathered: Gathered = {}
+    for name in seen:
         if name in BY_PREFIX and len(wanted) > 1:
             await _gather_ids(asked, name, gathered)
         elif name in _GATHERERS:
             await _GATHERERS[name](asked, gathered)
-    return _answer(call, options, gathered)
+    return _answer(call, options, index, gathered)
 
 
 def _check_length(length: int) -> None:
@@ -134,10 +133,9 @@ def _check_length(length: int) -> None:
         )
 
 
-def _answer(call: Call, options: ReadOptions, gathered: Gathered) -> Reply:
+def _answer(call: Call, options: ReadOptions, index: int, gathered: Gathered) -> Reply:
     status = call.services.leadership.status()
-    found = {name: one for name, one in gathered.matches.items() if one}
-    index = max(gathered.indexes)
+    found = {name: one for name, one in gathered.items() if one}
     answer = FuzzyAnswer(
         matches={name: one[: _most(name)] for name, one in found.items()},
         truncations={name: len(one) > _most(name) for name, one in found.items()},
@@ -160,8 +158,7 @@ async def _gather_ids(asked: Asked, name: str, gathered: Gathered) -> None:
     """Find what has no name by the beginning of its id."""
     found = await KINDS[name].find(asked)
     if found is not None:
-        gathered.matches[name] = [Match(id=id_) for id_ in found.names]
-        gathered.indexes.append(found.as_of)
+        gathered[name] = [Match(id=id_) for id_ in found]
 
 
 async def _gather_nodes(asked: Asked, gathered: Gathered) -> None:
@@ -171,8 +168,7 @@ async def _gather_nodes(asked: Asked, gathered: Gathered) -> None:
         best.consider(node.name, node.id)
 
     await _consider_all(asked, asked.state.nodes.values(), consider)
-    gathered.matches["nodes"] = best.matches()
-    gathered.indexes.append(asked.state.table_index(NODES))
+    gathered["nodes"] = best.matches()
 
 
 async def _gather_allocations(asked: Asked, gathered: Gathered) -> None:
@@ -183,8 +179,7 @@ async def _gather_allocations(asked: Asked, gathered: Gathered) -> None:
             best.consider(allocation.name, allocation.namespace, allocation.id)
 
     await _consider_all(asked, asked.state.allocations.values(), consider)
-    gathered.matches["allocs"] = best.matches()
-    gathered.indexes.append(asked.state.table_index(ALLOCATIONS))
+    gathered["allocs"] = best.matches()
 
 
 async def _gather_jobs(asked: Asked, gathered: Gathered) -> None:
@@ -205,8 +200,7 @@ async def _gather_jobs(asked: Asked, gathered: Gathered) -> None:
                     best[kind].consider(text, *place, task.name)
 
     await _consider_all(asked, asked.state.jobs.values(), consider)
-    gathered.matches.update({kind: one.matches() for kind, one in best.items()})
-    gathered.indexes.append(asked.state.table_index(JOBS))
+    gathered.update({kind: one.matches() for kind, one in best.items()})
 
 
 def _what_runs(task: Task) -> Iterator[tuple[str, str]]:
@@ -226,8 +220,7 @@ async def _gather_namespaces(asked: Asked, gathered: Gathered) -> None:
     for name in namespaces_of(asked.state):
         if permissions.allows_any_in_namespace(name):
             best.consider(name)
-    gathered.matches["namespaces"] = best.matches()
-    gathered.indexes.append(asked.state.table_index(JOBS))
+    gathered["namespaces"] = best.matches()
 
 
 async def _gather_node_pools(asked: Asked, gathered: Gathered) -> None:
@@ -236,8 +229,7 @@ async def _gather_node_pools(asked: Asked, gathered: Gathered) -> None:
     for name in await pools_of(asked.state, asked.call.services.clock):
         if permissions.allows_node_pool(name, POOL_READ):
             best.consider(name)
-    gathered.matches["node_pools"] = best.matches()
-    gathered.indexes.append(asked.state.table_index(NODES))
+    gathered["node_pools"] = best.matches()
 
 
 async def _consider_all(

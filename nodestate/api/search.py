@@ -6,7 +6,7 @@ such ids out of the answer. The kinds that only later versions of Nomad know are
 of a search of all where there is nothing to show of them.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from heapq import nsmallest
 from itertools import islice
 from typing import Final, NamedTuple
@@ -24,13 +24,15 @@ from nodestate.api.replies import Reply
 from nodestate.api.shapes import Shape
 from nodestate.api.table_lists import R, Selection, TableLists
 from nodestate.errors import PermissionDeniedError, RequestError
-from nodestate.fsm.state import JOBS, NODES, State
+from nodestate.fsm.state import ALLOCATIONS, EVALUATIONS, JOBS, NODES, State
 from nodestate.model.node_id import hyphenated, typed_digits
 from nodestate.model.timestamp import NANOSECONDS
 
 MATCHES_MAX: Final = 20
 """Of one kind; if there are more, that is said."""
 ALL_KINDS: Final = "all"
+NO_TABLE: Final = ""
+"""Where what there is none of would be."""
 KIND_SHOWN_MAX: Final = 64
 
 
@@ -70,16 +72,17 @@ class Asked(NamedTuple):
         return permissions.allows_namespace(self.namespace, READ_JOB)
 
 
-class Found(NamedTuple):
-    """What was found of one kind, one more than is shown if there is more; its index."""
-
-    names: list[str]
-    as_of: int
+Found = list[str]
+"""What was found of one kind; one more than is shown if there are more."""
 
 
 class Kind(NamedTuple):
-    """A kind of thing: who may look for it, and how. It finds `None` in what is no id."""
+    """A kind of thing: in which table it is, who may look for it, and how.
 
+    What is no id finds `None`.
+    """
+
+    table: str
     is_allowed: Callable[[Asked], bool]
     find: Callable[[Asked], Awaitable[Found | None]]
     is_later: bool = False
@@ -88,20 +91,21 @@ class Kind(NamedTuple):
 async def search(call: Call) -> Reply:
     """Answer `PUT /v1/search`."""
     sent = await call.decoded(SearchSent)
-    wanted = kinds_wanted(sent.context, KINDS)
+    wanted = kinds_wanted(sent.context)
     options, asked = await begin(call, sent.prefix)
+    seen = allowed(asked, wanted)
+    index = index_of(asked, seen)
     found: dict[str, Found] = {}
-    for name in allowed(asked, wanted, KINDS):
+    for name in seen:
         kind = KINDS[name]
         of_kind = await kind.find(asked)
-        if of_kind is None or (kind.is_later and not of_kind.names and len(wanted) > 1):
+        if of_kind is None or (kind.is_later and not of_kind and len(wanted) > 1):
             continue
         found[name] = of_kind
-    index = max((one.as_of for one in found.values()), default=1)
     status = call.services.leadership.status()
     answer = SearchAnswer(
-        matches={name: one.names[:MATCHES_MAX] or None for name, one in found.items()},
-        truncations={name: len(one.names) > MATCHES_MAX for name, one in found.items()},
+        matches={name: one[:MATCHES_MAX] or None for name, one in found.items()},
+        truncations={name: len(one) > MATCHES_MAX for name, one in found.items()},
         index=index,
         last_contact=round((status.last_contact_s or 0.0) * NANOSECONDS),
         known_leader=status.leader_id is not None,
@@ -110,12 +114,11 @@ async def search(call: Call) -> Reply:
     return call.json(answer, headers=headers)
 
 
-def kinds_wanted(context: str, kinds: Iterable[str]) -> list[str]:
+def kinds_wanted(context: str) -> list[str]:
     """Return the kinds to look for; `RequestError` in Nomad's words for another word."""
-    known = list(kinds)
     if context == ALL_KINDS:
-        return known
-    if context not in known:
+        return list(KINDS)
+    if context not in KINDS:
         shown = msgspec.json.encode(context[:KIND_SHOWN_MAX]).decode()
         raise RequestError(
             f"context must be one of [{' '.join(RECORDED)}] or 'all' for all contexts; "
@@ -132,12 +135,21 @@ async def begin(call: Call, text: str) -> tuple[ReadOptions, Asked]:
     return options, Asked(call, call.services.view.state(), text, namespace)
 
 
-def allowed(asked: Asked, wanted: list[str], kinds: dict[str, Kind]) -> list[str]:
+def allowed(asked: Asked, wanted: list[str]) -> list[str]:
     """Return the kinds that the caller may look for; the only one must be among them."""
-    seen = [name for name in wanted if kinds[name].is_allowed(asked)]
+    seen = [name for name in wanted if KINDS[name].is_allowed(asked)]
     if len(wanted) == 1 and not seen:
         raise PermissionDeniedError(f"search {wanted[0]}")
     return seen
+
+
+def index_of(asked: Asked, names: list[str]) -> int:
+    """Return the latest index of where it is looked; never 0, as that of a read.
+
+    It is taken before anything is found, so that what is shown is at least as new.
+    """
+    tables = {KINDS[name].table for name in names}
+    return max((asked.state.indexes.get(table, 0) for table in tables), default=0) or 1
 
 
 # How each kind is found
@@ -149,7 +161,7 @@ async def find_nodes(asked: Asked) -> Found | None:
     if digits is None:
         return None
     found = islice(asked.state.nodes_under(digits), MATCHES_MAX + 1)
-    return Found([node.id for node in found], _index(asked.state, NODES))
+    return [node.id for node in found]
 
 
 async def find_allocations(asked: Asked) -> Found | None:
@@ -172,8 +184,8 @@ async def _find_listed(asked: Asked, lists: TableLists[R]) -> Found | None:
         per_page=MATCHES_MAX + 1,
         sees=asked.call.sees(READ_JOB),
     )
-    index, page = await lists.page(asked.state, selection)
-    return Found([one.id for one in page.records], max(index, 1))
+    _, page = await lists.page(asked.state, selection)
+    return [one.id for one in page.records]
 
 
 async def find_jobs(asked: Asked) -> Found:
@@ -185,7 +197,7 @@ async def find_jobs(asked: Asked) -> Found:
         of_piece = [key for key in keys[piece] if _is_seen(asked, *key)]
         found = nsmallest(MATCHES_MAX + 1, [*found, *of_piece]) if of_piece else found
         await pace.pause_if_due()
-    return Found([id_ for _, id_ in found], _index(asked.state, JOBS))
+    return [id_ for _, id_ in found]
 
 
 def _is_seen(asked: Asked, namespace: str, id_: str) -> bool:
@@ -198,7 +210,7 @@ def _is_seen(asked: Asked, namespace: str, id_: str) -> bool:
 
 async def find_deployments(asked: Asked) -> Found | None:
     """Find no deployments: there are none."""
-    return None if typed_digits(asked.prefix) is None else Found([], 1)
+    return None if typed_digits(asked.prefix) is None else []
 
 
 async def find_namespaces(asked: Asked) -> Found:
@@ -209,7 +221,7 @@ async def find_namespaces(asked: Asked) -> Found:
         for name in namespaces_of(asked.state)
         if name.startswith(asked.prefix) and permissions.allows_any_in_namespace(name)
     )
-    return Found(list(islice(found, MATCHES_MAX + 1)), _index(asked.state, JOBS))
+    return list(islice(found, MATCHES_MAX + 1))
 
 
 async def find_node_pools(asked: Asked) -> Found:
@@ -222,16 +234,12 @@ async def find_node_pools(asked: Asked) -> Found:
         if name.startswith(asked.prefix)
         and permissions.allows_node_pool(name, POOL_READ)
     )
-    return Found(list(islice(found, MATCHES_MAX + 1)), _index(asked.state, NODES))
+    return list(islice(found, MATCHES_MAX + 1))
 
 
 async def find_nothing(_: Asked) -> Found:
     """Find nothing of a kind that there is none of."""
-    return Found([], 1)
-
-
-def _index(state: State, table: str) -> int:
-    return max(state.table_index(table), 1)
+    return []
 
 
 def sees_nodes(asked: Asked) -> bool:
@@ -245,15 +253,15 @@ def is_filtered(_: Asked) -> bool:
 
 
 KINDS: Final[dict[str, Kind]] = {
-    "allocs": Kind(Asked.sees_work, find_allocations),
-    "jobs": Kind(Asked.sees_work, find_jobs),
-    "nodes": Kind(sees_nodes, find_nodes),
-    "evals": Kind(Asked.sees_work, find_evaluations),
-    "deployment": Kind(Asked.sees_work, find_deployments),
-    "namespaces": Kind(is_filtered, find_namespaces, is_later=True),
-    "node_pools": Kind(is_filtered, find_node_pools, is_later=True),
-    "plugins": Kind(is_filtered, find_nothing, is_later=True),
-    "volumes": Kind(Asked.sees_work, find_nothing, is_later=True),
+    "allocs": Kind(ALLOCATIONS, Asked.sees_work, find_allocations),
+    "jobs": Kind(JOBS, Asked.sees_work, find_jobs),
+    "nodes": Kind(NODES, sees_nodes, find_nodes),
+    "evals": Kind(EVALUATIONS, Asked.sees_work, find_evaluations),
+    "deployment": Kind(NO_TABLE, Asked.sees_work, find_deployments),
+    "namespaces": Kind(JOBS, is_filtered, find_namespaces, is_later=True),
+    "node_pools": Kind(NODES, is_filtered, find_node_pools, is_later=True),
+    "plugins": Kind(NO_TABLE, is_filtered, find_nothing, is_later=True),
+    "volumes": Kind(NO_TABLE, Asked.sees_work, find_nothing, is_later=True),
 }
 RECORDED: Final = tuple(name for name, kind in KINDS.items() if not kind.is_later)
 """The kinds that Nomad 0.10.9 names when it is asked for another."""

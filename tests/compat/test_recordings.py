@@ -8,7 +8,7 @@ import pytest
 from tests.compat.acl import AclPlayer
 from tests.compat.deviations import DeviationList, load_deviations
 from tests.compat.mapping import IndexMap
-from tests.compat.player import Player, Story
+from tests.compat.player import Player, Story, agent_request, read_steps
 from tests.compat.work import WorkPlayer, begin_with_work
 from tests.real_server import HttpClient, running_server
 
@@ -25,8 +25,10 @@ NODES: Final = (
 )
 BLOCKING: Final = Story("05-blocking", of_work=frozenset({37, 39}))
 
-# What is left out asks about the agent, autopilot, permissions, search and collection.
-STATUS: Final = Story("07-status", skipped=frozenset({2, 5, *range(8, 20)}))
+# What is left out asks for the caller's token where there are no ACLs.
+STATUS: Final = Story("07-status", skipped=frozenset({11}))
+TWO_NODES: Final = (0, 87)
+"""The steps of 04 that register what 07 looks for."""
 
 
 def test_nodes_eligibility_and_drains_are_answered_as_recorded(tmp_path: Path) -> None:
@@ -64,9 +66,12 @@ def test_acls_are_answered_as_recorded(tmp_path: Path) -> None:
     assert problems == []
 
 
-def test_servers_leader_and_members_are_answered_as_recorded(tmp_path: Path) -> None:
-    """What the story asks about needs no nodes, and a server that is called s1."""
+def test_servers_settings_and_search_are_answered_as_recorded(tmp_path: Path) -> None:
+    """The story looks for two nodes, and asks a server that is called s1."""
+    work = read_steps("04-work")
     with running_server(tmp_path, name="s1") as server:
+        for step in TWO_NODES:
+            assert server.ask(*agent_request(work[step], {})).status == 200
         problems = play(server, (STATUS,), secrets={})
 
     assert problems == []
