@@ -8,6 +8,7 @@ from nodestate.api.idempotency import INVALID_KEY, fingerprint, read_key
 from nodestate.api.routes import ROUTES, WRITES
 from nodestate.errors import OutcomeUnknownError, RequestError
 from nodestate.fsm.requests import KEY_AGE_NS
+from nodestate.fsm.state import EVALUATIONS
 from nodestate.model.outcome import KEY_REUSED
 from tests.api.conftest import (
     NODE_ID,
@@ -17,6 +18,7 @@ from tests.api.conftest import (
     UNKNOWN_ID,
     node_body,
 )
+from tests.api.working import add_node, job_body, schedule, submit
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 REPLAYED = "idempotency-replayed"
@@ -31,9 +33,46 @@ LOGGED = {
     "node.eligibility": (f"{NODE_PATH}/eligibility", {"Eligibility": "ineligible"}),
     "node.events": (f"{NODE_PATH}/events", {"SecretID": SECRET, "NodeEvents": LINES}),
 }
+# And those that need a job, and work of it that runs on the node.
+OF_WORK = {
+    "jobs.register": ("/v1/jobs", {"Job": job_body(Priority=60)}),
+    "job.register": ("/v1/job/web", {"Job": job_body(Priority=60)}),
+    "job.evaluate": ("/v1/job/web/evaluate", None),
+    "allocation.stop": ("/v1/allocation/:id/stop", None),
+    "node.report_allocations": (f"{NODE_PATH}/allocations", {"SecretID": SECRET}),
+}
 BATCH = {"Nodes": [node_body(), node_body(OTHER_ID), node_body("no-id")]}
-NOT_LOGGED = {"node.heartbeat", "operator.add_peer", "operator.transfer_leadership"}
-ELSEWHERE = {"operator.restore_snapshot"}  # test_restores.py
+# They read, ask the leader, change servers, or refuse whatever is sent.
+NOT_LOGGED = {
+    "agent.force_leave",
+    "agent.join",
+    "agent.set_servers",
+    "client.allocation_write",
+    "deployment.write",
+    "job.plan",
+    "job.validate",
+    "jobs.parse",
+    "namespace.create",
+    "namespace.write",
+    "node.heartbeat",
+    "node_pool.write",
+    "node_pools.write",
+    "operator.add_peer",
+    "operator.set_scheduler",
+    "operator.transfer_leadership",
+    "search",
+    "search.fuzzy",
+}
+# test_restores.py and test_acl_*.py
+ELSEWHERE = {
+    "acl.bootstrap",
+    "acl.policy_write",
+    "acl.role_create",
+    "acl.role_update",
+    "acl.token_create",
+    "acl.token_update",
+    "operator.restore_snapshot",
+}
 
 
 def headers_of(*pairs):
@@ -123,7 +162,7 @@ def test_bytes_that_are_no_text_have_a_fingerprint():
 def test_every_route_that_writes_is_tried_here_or_needs_no_key():
     names = {route.name for route in ROUTES if route.methods is WRITES}
 
-    assert names == LOGGED.keys() | NOT_LOGGED | ELSEWHERE
+    assert names == LOGGED.keys() | OF_WORK.keys() | NOT_LOGGED | ELSEWHERE
 
 
 @pytest.mark.parametrize("name", LOGGED)
@@ -154,6 +193,30 @@ async def test_another_request_under_the_key_is_refused(api, name):
     assert (other.status, other.text) == (422, KEY_REUSED)
     assert other.headers["x-nodestate-outcome"] == "none"
     assert REPLAYED not in other.headers
+
+
+@pytest.mark.parametrize("name", OF_WORK)
+async def test_work_that_is_asked_for_again_is_done_once(api, name):
+    await add_node(api)
+    await submit(api)
+    schedule(api)
+    (id_,) = api.replica.state().allocations
+    path, body = OF_WORK[name]
+    path = path.replace(":id", id_)
+    if name == "node.report_allocations":
+        body = {**body, "Alloc": [{"ID": id_, "ClientStatus": "running"}]}
+
+    first = await api.ask("PUT", path, body, KEY)
+    index = api.replica.state().table_index(EVALUATIONS)
+    again = await api.ask("POST", path, body, KEY)
+    other = await api.ask("PUT", f"{path}?namespace=default", body, KEY)
+
+    assert first.status == 200
+    assert REPLAYED not in first.headers
+    assert (again.status, again.json, again.index) == (200, first.json, first.index)
+    assert again.headers[REPLAYED] == "true"
+    assert api.replica.state().table_index(EVALUATIONS) == index
+    assert (other.status, other.text) == (422, KEY_REUSED)
 
 
 def _other(body):

@@ -161,7 +161,11 @@ async def test_a_registration_needs_a_body(api: Api):
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        *(case("H15", "GET", f"{NODE_PATH}/{word}", "POST, PUT") for word in WRITES),
+        *(
+            case("H15", "GET", f"{NODE_PATH}/{word}", "POST, PUT")
+            for word in WRITES
+            if word != "drain"  # of which nodestate shows what it waits for
+        ),
         case("H16", "DELETE", NODE_PATH, "GET, HEAD"),
         case("H16", "PUT", NODE_PATH, "GET, HEAD"),
         case("H18", "OPTIONS", "/v1/nodes", "GET, HEAD, POST, PUT"),
