@@ -46,6 +46,7 @@ from nodestate.model.timestamp import NANOSECONDS
 from nodestate.planning.drafts import child_of
 from nodestate.planning.drains import in_batches
 from nodestate.planning.scheduling import Ending, Scheduling, canceled
+from nodestate.planning.selection import ReadyNodes
 from nodestate.planning.vacancies import find_vacancies
 from nodestate.ports import Counter
 from nodestate.watch import Waiter, table_key
@@ -92,6 +93,7 @@ class Scheduler:
         self._room_index = -1
         self._unblock_at_s = term.clock.monotonic_s() + UNBLOCK_FAILED_S
         self._snapshot: tuple[int, State] | None = None
+        self._ready = ReadyNodes()
 
     def evaluation_count(self) -> int:
         """Return how many evaluations are known that are not over and not blocked."""
@@ -293,7 +295,7 @@ class Scheduler:
 
     async def _schedule(self, stored: Evaluation, delivery: Delivery) -> Ending:
         """Plan until there is nothing left to plan, and write what it has come to."""
-        scheduling = Scheduling(stored)
+        scheduling = Scheduling(stored, self._ready)
         while scheduling.is_open:
             index, state = self._newest()
             work = scheduling.look(state, index, self._term.clock.now_ns())

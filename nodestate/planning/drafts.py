@@ -29,7 +29,7 @@ from nodestate.planning.reconcile import (
 )
 from nodestate.planning.rescheduling import events_of, tracker_after
 from nodestate.planning.search import Choice, Selected
-from nodestate.planning.selection import Selection
+from nodestate.planning.selection import ReadyNodes, Selection
 from nodestate.planning.system import reconcile_system
 
 PLACEMENTS_MAX: Final = 256
@@ -48,7 +48,8 @@ class Look(NamedTuple):
 
     `job` is what is wanted; in a dry run that is not what the state has. `attempt` counts
     the looks that the evaluation has had. With `is_whole` the plan has all there is to do;
-    else a long one is cut, and the rest is for another look.
+    else a long one is cut, and the rest is for another look. `ready` remembers nodes from
+    one look to the next.
     """
 
     state: State
@@ -58,6 +59,7 @@ class Look(NamedTuple):
     now_ns: int
     attempt: int = 0
     is_whole: bool = False
+    ready: ReadyNodes | None = None
 
     def subject(self) -> Subject:
         """Return what reconcilers want to know."""
@@ -177,7 +179,7 @@ class _Drafting:
         """Say what is to stop, to change and to be placed where."""
         look = self._look
         seed = (look.evaluation.id, look.snapshot_index, look.attempt)
-        selection = Selection(look.state, job, seed=seed)
+        selection = Selection(look.state, job, seed=seed, ready=look.ready)
         yield from selection.prepare()
         if job.type is JobType.SYSTEM:
             found = yield from reconcile_system(look.subject(), selection.ready_keys)

@@ -33,6 +33,7 @@ from nodestate.model.node import NodeKey
 from nodestate.model.plan import Placement, PlanResult, Stop
 from nodestate.planning.drafts import Draft, Ids, Look, child_of, draft_plan
 from nodestate.planning.reconcile import Changes, Steps
+from nodestate.planning.selection import ReadyNodes
 
 ATTEMPTS_MAX: Final = {JobType.SERVICE: 5, JobType.BATCH: 2, JobType.SYSTEM: 5}
 KNOWN_TRIGGERS: Final = frozenset(Trigger)
@@ -55,8 +56,9 @@ class Ending(NamedTuple):
 class Scheduling:
     """The work on one evaluation."""
 
-    def __init__(self, evaluation: Evaluation) -> None:
+    def __init__(self, evaluation: Evaluation, ready: ReadyNodes | None = None) -> None:
         self._evaluation = evaluation
+        self._ready = ready or ReadyNodes()
         self._failure = ""
         self._is_done = False
         self._attempt = 0
@@ -91,6 +93,7 @@ class Scheduling:
             job=state.job(evaluation.job_key),
             now_ns=now_ns,
             attempt=self._attempt,
+            ready=self._ready,
         )
         draft = yield from draft_plan(look)
         self._attempt += 1

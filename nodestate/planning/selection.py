@@ -17,9 +17,9 @@ machine.
 """
 
 from collections.abc import Generator, Sequence, Set as AbstractSet
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
-from nodestate.fsm.state import State
+from nodestate.fsm.state import NODES, State
 from nodestate.model.allocation import AllocatedResources, Allocation
 from nodestate.model.job import Job, JobType, TaskGroup
 from nodestate.model.node import ELIGIBLE, Node, NodeKey, NodeStatus
@@ -39,6 +39,8 @@ SCORE_ALL_NODES_MAX: Final = 100
 BATCH_LIMIT: Final = 2
 SERVICE_LIMIT_MIN: Final = 2
 SET_ASIDE_MAX: Final = 3
+READY_KEPT_MAX: Final = 16
+"""For how many sets of datacenters the nodes that are ready are remembered."""
 WEIGHT_PER_STEP: Final = 512
 """How much is looked at between two pauses, about a millisecond's worth."""
 
@@ -60,12 +62,66 @@ def sample_limit(job_type: JobType, ready_count: int) -> int:
     return max(SERVICE_LIMIT_MIN, rounded_up_log2)
 
 
+class Ready(NamedTuple):
+    """The nodes that are ready, sorted by key, and how many there are by datacenter."""
+
+    keys: Sequence[NodeKey]
+    by_datacenter: dict[str, int]
+
+
+class ReadyNodes:
+    """Which nodes are ready, remembered for as long as no node changes.
+
+    Evaluations of one log may share it: each of them need not look at every node then.
+    """
+
+    __slots__ = ("_found", "_index")
+
+    def __init__(self) -> None:
+        self._index = -1
+        self._found: dict[tuple[str, ...], Ready] = {}
+
+    def find(self, state: State, datacenters: tuple[str, ...]) -> Steps[Ready]:
+        """Return the nodes that are ready in these datacenters; nobody changes them."""
+        index = state.table_index(NODES)
+        if index != self._index:
+            self._index, self._found = index, {}
+        found = self._found.get(datacenters)
+        if found is None:
+            found = yield from _look_for_ready(state, datacenters)
+            # Others may have seen a later state meanwhile.
+            if index == self._index and len(self._found) < READY_KEPT_MAX:
+                self._found[datacenters] = found
+        return found
+
+
+def _look_for_ready(state: State, datacenters: tuple[str, ...]) -> Steps[Ready]:
+    nodes, available = state.nodes, dict.fromkeys(datacenters, 0)
+    keys: list[NodeKey] = []
+    for number, key in enumerate(state.node_keys, 1):
+        node = nodes[key]
+        if node.datacenter in available and is_ready(node):
+            keys.append(key)
+            available[node.datacenter] += 1
+        if not number % WEIGHT_PER_STEP:
+            yield
+    return Ready(keys, available)
+
+
 class Selection:
     """The nodes for one job, and what of them the plan so far has taken."""
 
-    def __init__(self, state: State, job: Job, *, seed: Sequence[str | int]) -> None:
+    def __init__(
+        self,
+        state: State,
+        job: Job,
+        *,
+        seed: Sequence[str | int],
+        ready: ReadyNodes | None = None,
+    ) -> None:
         self._job = job
-        self._ready: list[NodeKey] = []
+        self._ready_nodes = ready or ReadyNodes()
+        self._ready: Sequence[NodeKey] = ()
         self._groups: dict[str, Standings] = {}
         self._ground = Ground(
             state=state,
@@ -77,15 +133,11 @@ class Selection:
 
     def prepare(self) -> Steps[None]:
         """Find the nodes that are ready in the job's datacenters; once, before all else."""
-        nodes, available = self._ground.state.nodes, self._ground.nodes_available
-        yield from self._ground.occupancy.prepare()
-        for number, key in enumerate(self._ground.state.node_keys, 1):
-            node = nodes[key]
-            if node.datacenter in available and is_ready(node):
-                self._ready.append(key)
-                available[node.datacenter] += 1
-            if not number % WEIGHT_PER_STEP:
-                yield
+        ground = self._ground
+        yield from ground.occupancy.prepare()
+        found = yield from self._ready_nodes.find(ground.state, self._job.datacenters)
+        self._ready = found.keys
+        self._ground = ground._replace(nodes_available=found.by_datacenter)
         self._walk = Walk(len(self._ready), self._ground.chance)
 
     @property

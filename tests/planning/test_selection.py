@@ -4,13 +4,15 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from nodestate.fsm.capacity import room_left
+from nodestate.fsm.state import NODES
 from nodestate.model.job import Affinity, Constraint, JobType
-from nodestate.model.node import DrainStrategy, NetworkResource, NodeStatus, Port
+from nodestate.model.node import DrainStrategy, NetworkResource, Node, NodeStatus, Port
 from nodestate.planning.constraints import OPERANDS, holds, target_reader
 from nodestate.planning.selection import (
     SCORE_ALL_NODES_MAX,
     SET_ASIDE_MAX,
     WEIGHT_PER_STEP,
+    ReadyNodes,
     Selection,
     is_ready,
     sample_limit,
@@ -489,3 +491,76 @@ def staying(allocations):
     return [
         each for each in allocations if each.job_id == "web" and not each.is_terminal
     ]
+
+
+# Nodes that are ready, remembered
+
+
+def ready_keys(remembered, state, *datacenters):
+    return list(finish(remembered.find(state, datacenters or ("dc1",))).keys)
+
+
+def looks_at(monkeypatch):
+    """Count how often a node is looked at."""
+    looked: list[Node] = []
+
+    def look(one: Node) -> bool:
+        looked.append(one)
+        return True
+
+    monkeypatch.setattr("nodestate.planning.selection.is_ready", look)
+    return looked
+
+
+def test_nodes_are_looked_at_again_only_when_one_has_changed(monkeypatch):
+    state, remembered = state_of([node(1), node(2)]), ReadyNodes()
+    looked = looks_at(monkeypatch)
+    state.indexes[NODES] = 7
+
+    assert ready_keys(remembered, state) == [key(1), key(2)]
+    assert ready_keys(remembered, state) == [key(1), key(2)]
+    assert len(looked) == 2
+
+    state.put_node(key(3), node(3))
+    state.indexes[NODES] = 8
+    assert ready_keys(remembered, state) == [key(1), key(2), key(3)]
+
+
+def test_nodes_are_remembered_by_datacenters():
+    state, remembered = state_of([node(1), node(2, datacenter="dc2")]), ReadyNodes()
+
+    assert ready_keys(remembered, state) == [key(1)]
+    found = finish(remembered.find(state, ("dc2", "dc3")))
+
+    assert list(found.keys) == [key(2)]
+    assert found.by_datacenter == {"dc2": 1, "dc3": 0}
+    assert ready_keys(remembered, state) == [key(1)]
+
+
+def test_what_was_found_in_an_older_state_is_not_remembered_for_a_newer(monkeypatch):
+    """Two evaluations look in turn, the later one at a state with one node more."""
+    monkeypatch.setattr("nodestate.planning.selection.WEIGHT_PER_STEP", 1)
+    older, newer = state_of([node(1)]), state_of([node(1), node(2)])
+    older.indexes[NODES], newer.indexes[NODES] = 7, 8
+    remembered = ReadyNodes()
+    looking = remembered.find(older, ("dc1",))
+    next(looking)
+
+    assert ready_keys(remembered, newer) == [key(1), key(2)]
+    assert list(finish(looking).keys) == [key(1)]
+
+    assert ready_keys(remembered, newer) == [key(1), key(2)]
+    assert ready_keys(remembered, older) == [key(1)]
+
+
+def test_for_many_sets_of_datacenters_nodes_are_looked_at_each_time(monkeypatch):
+    monkeypatch.setattr("nodestate.planning.selection.READY_KEPT_MAX", 1)
+    state, remembered = state_of([node(1), node(2, datacenter="dc2")]), ReadyNodes()
+    ready_keys(remembered, state)
+    ready_keys(remembered, state, "dc2")
+    looked = looks_at(monkeypatch)
+
+    ready_keys(remembered, state)
+    assert looked == []
+    ready_keys(remembered, state, "dc2")
+    assert len(looked) == 1
