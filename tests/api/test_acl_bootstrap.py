@@ -7,8 +7,7 @@ import pytest
 
 from nodestate.model.question import ReadResetFile
 from tests.api.aclworld import bootstrapped
-from tests.api.conftest import Api
-from tests.conformance.rows import rows
+from tests.api.conftest import Answer, Api
 
 PATH = "/v1/acl/bootstrap"
 CHOSEN = "0f6c2f60-5c1f-4a1e-9d9f-1a2b3c4d5e6f"
@@ -45,22 +44,38 @@ async def test_the_second_one_is_told_how_to_reset_and_is_not_in_the_log(guarded
     assert guarded.replica.applied_index() == written
 
 
-@rows("ACL-9.1")
-async def test_of_many_at_once_one_gets_a_token(guarded: Api, monkeypatch):
+async def all_at_once(
+    api: Api, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> list[Answer]:
+    """Return what three are answered of whom none had been heard when the others asked."""
     proposed = []
-    propose = guarded.proposer.propose
+    propose = api.proposer.propose
 
     def count(command: Any, **options: Any) -> Any:
         proposed.append(command)
         return propose(command, **options)
 
-    monkeypatch.setattr(guarded.proposer, "propose", count)
-    guarded.proposer.gate.clear()
-    asking = [asyncio.create_task(guarded.put(PATH)) for _ in range(3)]
-    await guarded.until(lambda: len(proposed) == 3)
-    guarded.proposer.gate.set()
+    monkeypatch.setattr(api.proposer, "propose", count)
+    api.proposer.gate.clear()
+    asking = [
+        asyncio.create_task(api.ask("PUT", PATH, headers=headers)) for _ in range(3)
+    ]
+    await api.until(lambda: len(proposed) == 3)
+    api.proposer.gate.set()
+    answers = await asyncio.gather(*asking)
+    return sorted(answers, key=lambda answer: answer.status)
 
-    answers = sorted(await asyncio.gather(*asking), key=lambda answer: answer.status)
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="ACL-9.1"),
+        # A key is no way to the token of another here, either.
+        pytest.param({"Idempotency-Key": "1"}, id="with a key that others have too"),
+    ],
+)
+async def test_of_many_at_once_one_gets_a_token(guarded: Api, monkeypatch, headers):
+    answers = await all_at_once(guarded, monkeypatch, headers)
 
     assert [answer.status for answer in answers] == [200, 400, 400]
     assert {answer.text for answer in answers[1:]} == {done(answers[0].index)}
