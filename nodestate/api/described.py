@@ -68,6 +68,8 @@ NEVER: Final = _Mark()
 
 # Parameters
 
+DURATION: Final = r"^[-+]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+)$"
+
 
 def flag(name: str, description: str) -> Parameter:
     """Return a parameter that is on or off."""
@@ -83,7 +85,9 @@ READING: Final = (
         integer(minimum=0),
     ),
     Parameter(
-        "wait", "How long to wait for that, such as `60s`; the default for 0 and less."
+        "wait",
+        "How long to wait for that, such as `60s`; the default for 0 and less.",
+        {**TEXT, "pattern": DURATION},
     ),
     flag("stale", "Answer whatever this server has, leader or not."),
     flag(
@@ -93,9 +97,15 @@ READING: Final = (
     REGION,
 )
 WRITING: Final = (PRETTY, REGION)
-NAMESPACE: Final = Parameter("namespace", "The namespace, `default` if left out.")
+NAMESPACE: Final = Parameter(
+    "namespace",
+    "The namespace, `default` if left out.",
+    {**TEXT, "pattern": "^[a-zA-Z0-9-]{1,128}$"},
+)
 NAMESPACES: Final = Parameter(
-    "namespace", "The namespace, `default` if left out; `*` is all of them."
+    "namespace",
+    "The namespace, `default` if left out; `*` is all of them.",
+    {**TEXT, "pattern": r"^([a-zA-Z0-9-]{1,128}|\*)$"},
 )
 LISTING: Final = (
     Parameter("prefix", "Only what has an id that begins so."),
