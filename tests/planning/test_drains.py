@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from nodestate.fsm.pacing import deadline_ns
 from nodestate.fsm.state import State
 from nodestate.model.allocation import (
     Allocation,
@@ -21,7 +22,6 @@ from nodestate.planning.drains import (
     DrainPlan,
     GroupDrain,
     Waits,
-    deadline_ns,
     drain_commands,
     in_batches,
     plan_drains,
