@@ -246,8 +246,9 @@ class Storm:
                     self.cluster.network.cut(other, name)
 
     def _wipe(self, name: str) -> None:
-        if not self._judge.entries:
-            # Nobody has heard of a cluster that it may have formed alone.
+        logs = self._judge.durable.items()
+        if not any(log.last_index for other, log in logs if other != name):
+            # Nobody has heard yet of a cluster that it may have formed alone.
             return
         self._judge.count("fault wipe")
         self._drop(name)
