@@ -274,8 +274,8 @@ class Client:
         """Return this server's health; a bad one is an answer, not an error."""
         reply = await self._send("GET", "/v1/agent/health", {"type": "server"})
         if reply.status not in {200, 500}:
-            raise _error(reply)
-        return _decoded(reply, Health).server
+            raise error_of(reply)
+        return decoded(reply, Health).server
 
     async def raft_configuration(self, *, stale: bool = False) -> RaftConfiguration:
         """Return the members; with `stale` as the server knows them, leader or not."""
@@ -287,7 +287,7 @@ class Client:
         """Add a server without a vote, or change its addresses; return the index."""
         parameters = {"id": server_id, "address": address, "http": http}
         reply = await self._change("POST", "/v1/operator/raft/peer", parameters)
-        return _decoded(reply, Indexed).index
+        return decoded(reply, Indexed).index
 
     async def remove_peer(self, *, server_id: str = "", address: str = "") -> None:
         """Remove a server from the cluster, named by either.
@@ -305,7 +305,7 @@ class Client:
         path = "/v1/operator/raft/transfer-leadership"
         parameters = _present(id=server_id, address=address)
         reply = await self._change("POST", path, parameters)
-        return _decoded(reply, LeadershipTransferred)
+        return decoded(reply, LeadershipTransferred)
 
     async def collect_garbage(self) -> None:
         """Remove what is over, however old it is."""
@@ -334,7 +334,7 @@ class Client:
             ) as response:
                 if response.status != 200:
                     body = await response.read()
-                    raise _error(_Reply(response.status, response.headers, body))
+                    raise error_of(_Reply(response.status, response.headers, body))
                 async for piece in response.content.iter_any():
                     write(piece)
                     sha256.update(piece)
@@ -376,7 +376,7 @@ class Client:
                 timeout_s=RESTORE_S_MAX,
             )
         if reply.status != 200:
-            raise _error(reply)
+            raise error_of(reply)
         return int(reply.headers.get("X-Nomad-Index", "0"))
 
     async def agent(self) -> dict[str, Any]:
@@ -391,7 +391,7 @@ class Client:
         """Return the metrics in Prometheus' text form."""
         reply = await self._send("GET", "/v1/metrics", {"format": "prometheus"})
         if reply.status != 200:
-            raise _error(reply)
+            raise error_of(reply)
         return reply.body.decode()
 
     async def _read(
@@ -412,9 +412,9 @@ class Client:
             "GET", path, parameters, headers=headers, timeout_s=timeout_s
         )
         if reply.status != 200:
-            raise _error(reply)
+            raise error_of(reply)
         return Read(
-            value=_decoded(reply, kind),
+            value=decoded(reply, kind),
             body=reply.body,
             index=int(reply.headers.get("X-Nomad-Index", "0")),
             known_leader=reply.headers.get("X-Nomad-KnownLeader") == "true",
@@ -431,8 +431,8 @@ class Client:
             "POST", path, {}, body=encode_json(body), headers=headers
         )
         if reply.status != 200:
-            raise _error(reply)
-        return _decoded(reply, kind)
+            raise error_of(reply)
+        return decoded(reply, kind)
 
     async def _change(
         self,
@@ -449,7 +449,7 @@ class Client:
             method, path, parameters, body=encoded, headers=headers
         )
         if reply.status != 200:
-            raise _error(reply)
+            raise error_of(reply)
         return reply
 
     async def _send(
@@ -536,7 +536,8 @@ def _query_parameters(query: Query) -> dict[str, str]:
     return parameters
 
 
-def _decoded(reply: _Reply, kind: type[T]) -> T:
+def decoded(reply: _Reply, kind: type[T]) -> T:
+    """Return the body of an answer as what it is to be; `ResponseError` if it is not."""
     try:
         return msgspec.json.decode(reply.body, type=kind, dec_hook=from_json_value)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -547,7 +548,8 @@ def _digest_header(sha256: bytes) -> str:
     return f"sha-256={base64.b64encode(sha256).decode()}"
 
 
-def _error(reply: _Reply) -> ResponseError:
+def error_of(reply: _Reply) -> ResponseError:
+    """Return the error for an answer that is none."""
     return ResponseError(
         reply.status,
         reply.body[:ERROR_TEXT_BYTES_MAX].decode(errors="replace"),
