@@ -246,9 +246,7 @@ class Storm:
                     self.cluster.network.cut(other, name)
 
     def _wipe(self, name: str) -> None:
-        logs = self._judge.durable.items()
-        if not any(log.last_index for other, log in logs if other != name):
-            # Nobody has heard yet of a cluster that it may have formed alone.
+        if not self._is_dispensable(name):
             return
         self._judge.count("fault wipe")
         self._drop(name)
@@ -256,9 +254,16 @@ class Storm:
         # Whatever was wrong with what was on it is so no more.
         self._refused.discard(name)
 
+    def _is_dispensable(self, name: str) -> bool:
+        """Say whether others have heard of the cluster, which it may have formed alone."""
+        logs = self._judge.durable.items()
+        return any(log.last_index for other, log in logs if other != name)
+
     async def _flip_bit(self, server: SimulatedServer, place: int) -> None:
         """Let a bit rot; the judge compares what the server then has with what it had."""
         name = server.server_id
+        if not self._is_dispensable(name):
+            return
         disk = self.cluster.disks[name]
         self._kill(server, has_power_loss=False)
         names = [one for one in disk.names() if disk.used_bytes(one) > 0]
