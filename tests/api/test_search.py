@@ -241,3 +241,18 @@ async def test_of_all_namespaces_only_those_are_searched_that_are_seen(guarded):
         id_ for namespace, id_ in sorted(jobs) if namespace == "team"
     ]
     assert len(all_of_them.json["Matches"]["jobs"]) == len(jobs)
+
+
+async def test_of_all_namespaces_only_that_work_is_found_that_is_seen(guarded):
+    secret = guarded.may(team='namespace "team" { policy = "read" }')
+    state = guarded.api.replica.state()
+
+    for context, records in (
+        ("evals", state.evaluations),
+        ("allocs", state.allocations),
+    ):
+        body = {"Prefix": "", "Context": context}
+        answer = await guarded.ask("PUT", f"{PATH}?namespace=*", secret, body)
+        seen = {one.id for one in records.values() if one.namespace == "team"}
+        assert seen < set(records)
+        assert set(answer.json["Matches"][context] or ()) == seen
