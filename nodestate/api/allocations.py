@@ -231,7 +231,7 @@ async def stop_allocation(call: Call) -> Reply:
     """Answer `PUT /v1/allocation/:id/stop`; whatever the body says."""
     await call.prepare_write()
     id_ = record_id(call.id_text, ALLOCATION)
-    await _check_may_stop(call, id_)
+    await _permit_stop(call, id_)
     command = MarkAllocations(
         ids=(id_,),
         at_ns=call.services.clock.now_ns(),
@@ -243,18 +243,26 @@ async def stop_allocation(call: Call) -> Reply:
     return call.json(answer, headers=index_line(accepted.index))
 
 
-async def _check_may_stop(call: Call, id_: str) -> None:
+async def _permit_stop(call: Call, id_: str) -> None:
     """Refuse it unless the caller may do so in the allocation's namespace.
 
-    One that may not be read either is as if it were not there. What is not known here
-    may be elsewhere, and nobody has permitted it yet.
+    What is not known here may be elsewhere, and nobody has permitted it yet.
+    """
+    services = call.services
+    is_manager = call.identity().permissions.is_management
+    if not is_manager and id_ not in services.view.state().allocations:
+        await blocking.wait_until_linearizable(services, deadline_s=call.remaining_s())
+    call.permit_if(lambda asking: _check_may_stop(asking, id_))
+
+
+def _check_may_stop(call: Call, id_: str) -> None:
+    """Refuse it unless the caller may do so in the allocation's namespace.
+
+    One that may not be read either is as if it were not there.
     """
     if call.identity().permissions.is_management:
         return
-    services = call.services
-    if id_ not in services.view.state().allocations:
-        await blocking.wait_until_linearizable(services, deadline_s=call.remaining_s())
-    allocation = services.view.state().allocations.get(id_)
+    allocation = call.services.view.state().allocations.get(id_)
     if allocation is not None and call.may(ALLOC_LIFECYCLE, allocation.namespace):
         return
     if allocation is not None and call.may(READ_JOB, allocation.namespace):

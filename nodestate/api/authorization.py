@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from nodestate.api.blocking import wait_until_linearizable
-from nodestate.api.calls import Call
+from nodestate.api.calls import LEADER_POLL_S, Call
 from nodestate.api.needs import NODE_WRITE, Need
+from nodestate.api.parameters import parse_boolean
 from nodestate.api.problems import ProblemError
 from nodestate.errors import NoLeaderError, PermissionDeniedError
 from nodestate.model.acl import canonical_uuid
@@ -26,11 +27,13 @@ async def authorize(call: Call, need: Need) -> None:
     """Refuse a request whose caller does not meet the need; afterwards it is known who asks."""
     try:
         call.permit(need)
-        if not need.is_exclusive or not await _is_made_fresh(call):
-            return
     except (ProblemError, PermissionDeniedError):
         if not _may_be_known_elsewhere(call) or not await _is_made_fresh(call):
             raise
+    else:
+        if not need.is_exclusive or _may_be_stale(call):
+            return
+        await _make_fresh(call)
     call.permit(need)
 
 
@@ -39,18 +42,24 @@ def _may_be_known_elsewhere(call: Call) -> bool:
     return not secret or canonical_uuid(secret) is not None
 
 
-async def _is_made_fresh(call: Call) -> bool:
-    """Say whether the state here has become as new as the cluster's.
+def _may_be_stale(call: Call) -> bool:
+    """Say whether a stale answer is asked for.
 
-    Not for who asks for a stale answer, nor where there is no leader who could tell. A
-    change has no such answer: what is permitted to nobody any more is not to be had by
+    A change has no such answer: what is permitted to nobody any more is not to be had by
     asking for it.
     """
+    word = call.query.get("stale")
+    is_stale = word is not None and (word == "" or parse_boolean(word) is True)
+    return is_stale and call.request.method in {"GET", "HEAD"}
+
+
+async def _is_made_fresh(call: Call) -> bool:
+    """Say whether the state here has become as new as the cluster's, soon.
+
+    Not for who asks for a stale answer, nor where there is no leader who could tell.
+    """
     services = call.services
-    is_read = call.request.method in {"GET", "HEAD"}
-    if is_read and "stale" in call.query:
-        return False
-    if services.leadership.status().leader_id is None:
+    if _may_be_stale(call) or services.leadership.status().leader_id is None:
         return False
     try:
         await wait_until_linearizable(
@@ -59,6 +68,24 @@ async def _is_made_fresh(call: Call) -> bool:
     except NoLeaderError:
         return False
     return True
+
+
+async def _make_fresh(call: Call) -> None:
+    """Return when the state here is as new as the cluster's; `NoLeaderError` if it is not.
+
+    What goes on without that might be done later, once there is a leader, for somebody to
+    whom it was forbidden before.
+    """
+    while True:
+        await call.wait_for_leader()
+        try:
+            await wait_until_linearizable(call.services, deadline_s=call.remaining_s())
+        except NoLeaderError:
+            if call.is_out_of_time():
+                raise
+        else:
+            return
+        await call.services.clock.sleep(min(LEADER_POLL_S, call.remaining_s()))
 
 
 async def may_add_nodes(call: Call, keys: Iterable[NodeKey]) -> bool:

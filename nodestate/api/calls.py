@@ -164,6 +164,7 @@ class Call:
     """
 
     __slots__ = (
+        "_checks",
         "_content",
         "_identity",
         "_key",
@@ -193,6 +194,7 @@ class Call:
         )
         self.started_at_s = started_at_s
         self.is_replayed = False
+        self._checks: tuple[Callable[[Call], None], ...] = ()
         self._content = b""
         self._identity = services.unasked
         self._key = ""
@@ -281,10 +283,22 @@ class Call:
         is_free = is_agent or is_read
         self._permit = None if is_free else permit_of(state, accessor_id)
 
+    def permit_if(self, check: Callable[["Call"], None]) -> None:
+        """Refuse what a check raises an error for: what only a record or the body can tell.
+
+        It is made whenever the request is permitted again, or what was taken away there
+        would be permitted by the need alone.
+        """
+        check(self)
+        self._checks += (check,)
+
     def permit_again(self) -> None:
-        """Do the same once the state is known to be newer."""
-        if self._need is not None:
-            self.permit(self._need)
+        """Do the same once the state is known to be newer, with the checks so far."""
+        if self._need is None:
+            return
+        self.permit(self._need)
+        for check in self._checks:
+            check(self)
 
     def _identify(self, state: State, need: Need) -> Identity:
         services, secret = self.services, self.token()

@@ -38,7 +38,7 @@ async def register_job(call: Call) -> Reply:
     sent = await call.decoded(JobSent)
     await call.prepare_write()
     job = submitted_job(call, sent.job, OTHER_JOB)
-    _check_volumes(call, job)
+    call.permit_if(lambda asking: _check_volumes(asking, job))
     services = call.services
     command = RegisterJob(
         job=job,

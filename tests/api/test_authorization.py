@@ -187,13 +187,17 @@ async def test_a_changed_policy_counts_at_once(guarded):
 # While a change is on its way
 
 
-async def put_while(guarded: Guarded, secret: str, *changes: Any) -> Any:
-    """Drain a node, and have something happen between the permission and the log."""
+async def put_while(
+    guarded: Guarded,
+    secret: str,
+    *changes: Any,
+    path: str = f"{NODE_PATH}/drain",
+    body: object = DRAIN,
+) -> Any:
+    """Change something, and have more happen between the permission and the log."""
     api = guarded.api
     api.proposer.gate.clear()
-    asking = asyncio.create_task(
-        guarded.put(f"{NODE_PATH}/drain", secret, DRAIN, Idempotency_Key="k")
-    )
+    asking = asyncio.create_task(guarded.put(path, secret, body, Idempotency_Key="k"))
     await api.until(lambda: bool(api.proposer.gate._waiters))
     for change in changes:
         guarded.apply(change)
@@ -283,6 +287,42 @@ async def test_nor_what_no_log_could_refuse(guarded):
     )
 
     assert told(answer) == NOT_FOUND
+
+
+@pytest.mark.parametrize("query", ["", "?stale=false"])
+async def test_nor_a_read_that_is_not_to_be_stale(guarded, query):
+    lagging(guarded, delete_tokens(uuid(6)))
+
+    answer = await guarded.get(f"/v1/operator/snapshot{query}", KINDS["management"])
+
+    assert told(answer) == NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/operator/snapshot"),
+        ("GET", "/v1/operator/raft/configuration"),
+        ("PUT", "/v1/operator/raft/transfer-leadership"),
+    ],
+)
+async def test_nor_when_the_leader_first_does_not_answer(guarded, method, path):
+    lagging(guarded, delete_tokens(uuid(6)))
+    replica = guarded.api.replica
+    catch_up, is_lost = replica.wait_until_linearizable, [True]
+
+    async def lose_the_first(*, deadline_s: float) -> int:
+        if is_lost:
+            is_lost.clear()
+            raise NoLeaderError("No cluster leader")
+        index: int = await catch_up(deadline_s=deadline_s)
+        return index
+
+    replica.wait_until_linearizable = lose_the_first
+    asking = asyncio.create_task(guarded.ask(method, path, KINDS["management"]))
+    await guarded.api.pass_time(asking, 1)
+
+    assert told(await asking) == NOT_FOUND
 
 
 async def test_without_a_leader_a_refusal_is_not_waited_for(guarded):
@@ -582,6 +622,34 @@ async def test_an_allocation_is_stopped_by_who_may_in_its_namespace(guarded):
     assert (await stop(seen, secret)).status == 200
 
 
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [
+        ('namespace "default" { policy = "read" }', DENIED),
+        ('namespace "default" { policy = "deny" }', (404, "alloc not found")),
+    ],
+)
+async def test_what_is_taken_away_meanwhile_in_its_namespace_stops_nothing(
+    guarded, left, expected
+):
+    lifecycle = 'namespace "default" { capabilities = ["alloc-lifecycle"] }'
+    guarded.apply(put_policies(team=LIFECYCLE, here=lifecycle))
+    guarded.apply(put_tokens(new_token(9, policies=("team", "here"))))
+    id_ = guarded.allocation_of("web")
+
+    answer = await put_while(
+        guarded,
+        secret_of(9),
+        put_policies(here=left),
+        path=f"/v1/allocation/{id_}/stop",
+        body=None,
+    )
+
+    assert told(answer) == expected
+    marked = guarded.api.replica.state().allocations[id_].desired_transition
+    assert not marked.migrate
+
+
 async def test_one_that_is_not_known_here_yet_is_asked_for_first(guarded):
     secret = guarded.may(team=LIFECYCLE)
     guarded.api.replica.linearizable_deadlines_s.clear()
@@ -646,6 +714,26 @@ async def test_a_job_mounts_what_its_author_may(guarded, rule, is_read_only, sta
     body = {"Job": job_body("mounting", TaskGroups=[group])}
 
     assert (await guarded.put("/v1/jobs", secret, body)).status == status
+
+
+async def test_a_volume_that_is_taken_away_meanwhile_is_not_mounted(guarded):
+    submit = 'namespace "default" { policy = "write" }'
+    volume_rule = 'host_volume "certs" { policy = "write" }'
+    guarded.apply(put_policies(submit=submit, volume=volume_rule))
+    guarded.apply(put_tokens(new_token(9, policies=("submit", "volume"))))
+    volume = {"Name": "v", "Type": "host", "Source": "certs"}
+    job = job_body("mounting", TaskGroups=[group_body(Volumes={"v": volume})])
+
+    answer = await put_while(
+        guarded,
+        secret_of(9),
+        put_policies(volume=volume_rule.replace("write", "deny")),
+        path="/v1/jobs",
+        body={"Job": job},
+    )
+
+    assert told(answer) == DENIED
+    assert ("default", "mounting") not in guarded.api.replica.state().jobs
 
 
 # How long tokens live
