@@ -5,6 +5,9 @@ among them. Nothing is merged here, so that whoever reads the items sees every o
 with labels is a body in a body: `namespace "a" { … }` is as `namespace = { a = { … } }`,
 and so are both forms of JSON, with and without arrays around objects.
 
+A comment ends where a line does for whoever reads the text, also at a carriage return alone:
+a rule that is seen below a comment is not part of it.
+
 What HCL 1 has beyond that (here-documents, interpolation) no rule can use, and is refused.
 
 The parser keeps its own stack; depth, size and the number of words are bounded while the
@@ -85,7 +88,7 @@ _HCL: Final = (
     _values: (_value ","?)*
     NAME: /[A-Za-z_][A-Za-z0-9_.-]*/
     WORD: /(true|false)(?![A-Za-z0-9_.-])/
-    %ignore /(#|\/\/)[^\n]*/
+    %ignore /(#|\/\/)[^\r\n]*/
     %ignore /\/\*[^*]*\*+([^\/*][^*]*\*+)*\//
 """
     + _VALUES

@@ -11,6 +11,7 @@ Programs send neither header, and an address or a known name as `Host`.
 """
 
 import ipaddress
+import re
 from typing import Final
 
 from aiohttp import web
@@ -30,6 +31,7 @@ SHOWN_MAX: Final = 64
 LOCAL_NAME: Final = "localhost"
 """A name, and the end of names, that browsers look up nowhere."""
 
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:@\[\]]+))(?::[0-9]*)?")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
@@ -86,10 +88,12 @@ def _own_names(config: ServerConfig, host: str) -> frozenset[str]:
 
 
 def _name_in(host: str) -> str:
-    """Return what a `Host` names, without its port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].lower().removesuffix(".")
+    """Return what a `Host` names, without its port; nothing of what is no `Host`."""
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return ""
+    address, name = found.groups("")
+    return address or name.lower().removesuffix(".")
 
 
 def _is_local(name: str) -> bool:

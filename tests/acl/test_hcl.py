@@ -43,6 +43,8 @@ NODE: Plain = [("node", [("policy", "read")])]
         '"node" { "policy" = "read" }',
         'node\n{\n\tpolicy = "read"\r\n}\n',
         '# a comment\nnode { // another\n policy = "read" # "}"\n}',
+        '# a comment\r\nnode { // another\r\n policy = "read"\r\n}',
+        '# a comment that old editors end like this\rnode { policy = "read" }',
         '/* a * / comment */ node /**/ { /***/ policy = "read" } /* "\n */',
         'node { policy = "read", },',
         '{"node":{"policy":"read"}}',

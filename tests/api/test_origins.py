@@ -56,6 +56,8 @@ def test_who_asks_by_an_address_or_a_known_name_is_answered(host):
         ),
         *("127.0.0.1.evil.example", "1", "", ":4646", "[evil]", "0x7f000001:80"),
         *("127.0.0.1@evil.example", "evil.example#localhost", "é.example"),
+        *("[::1]evil.example", "[::1", "localhost:80@evil.example", "127.0.0.1:1.a"),
+        *("[fe80::1%evil.example]", "localhost:80:81"),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "PUT"])
