@@ -4,7 +4,8 @@ What this server knows of tokens may be behind what the cluster knows. So what i
 refuse is looked at again once it is not: a token that was made a moment ago at another
 server is good here. What it permits wrongly goes nowhere: a change carries what it was
 permitted by, and the log refuses it; a consistent read is permitted when the state is
-known to be new; and what is in no log is not permitted before that.
+known to be new; and what is in no log is not permitted before that, nor what an agent
+does by its node's SecretID, of which a change carries nothing.
 """
 
 from collections.abc import Iterable
@@ -31,7 +32,8 @@ async def authorize(call: Call, need: Need) -> None:
         if not _may_be_known_elsewhere(call) or not await _is_made_fresh(call):
             raise
     else:
-        if not need.is_exclusive or _may_be_stale(call):
+        is_exclusive = need.is_exclusive or call.is_agents_change()
+        if not is_exclusive or _may_be_stale(call):
             return
         await _make_fresh(call)
     call.permit(need)

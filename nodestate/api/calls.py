@@ -276,12 +276,16 @@ class Call:
         state = self.services.view.state()
         identity = self._identify(state, need)
         accessor_id = identity.token.accessor_id
-        is_agent = accessor_id.startswith(AGENT_PREFIX)
         self._need = need
         self._identity = identity
         is_read = self.request.method in _READS
-        is_free = is_agent or is_read
+        is_free = is_read or self.is_agents_change()
         self._permit = None if is_free else permit_of(state, accessor_id)
+
+    def is_agents_change(self) -> bool:
+        """Say whether an agent changes something by its node's SecretID alone."""
+        is_agent = self._identity.token.accessor_id.startswith(AGENT_PREFIX)
+        return is_agent and self.request.method not in _READS
 
     def permit_if(self, check: Callable[["Call"], None]) -> None:
         """Refuse what a check raises an error for: what only a record or the body can tell.

@@ -9,7 +9,13 @@ import pytest
 
 from nodestate.api.authorization import FRESH_S_MAX
 from nodestate.errors import NoLeaderError
-from nodestate.model.command import ANONYMOUS, PurgeNodes, SetDrain
+from nodestate.model.command import (
+    ANONYMOUS,
+    PurgeNodes,
+    RegisterNodes,
+    Registration,
+    SetDrain,
+)
 from nodestate.model.node_id import node_key
 from nodestate.tls import http_context
 from tests.api.conftest import (
@@ -287,6 +293,24 @@ async def test_nor_what_no_log_could_refuse(guarded):
     )
 
     assert told(answer) == NOT_FOUND
+
+
+async def test_nor_what_an_agent_does_whose_node_is_another_by_now(guarded):
+    known = guarded.api.replica.state().node(KEY)
+    assert known is not None
+    other = Registration(key=KEY, node=known, secret_sha256=b"o" * 32)
+    lagging(
+        guarded,
+        PurgeNodes(keys=(KEY,), at_ns=1, seed=b"s" * 16),
+        RegisterNodes(registrations=(other,), at_ns=1, seed=b"s" * 16),
+    )
+
+    answer = await guarded.put(f"{NODE_PATH}/drain", SECRET, DRAIN)
+
+    assert told(answer) == NOT_FOUND
+    node = guarded.api.replica.state().node(KEY)
+    assert node is not None
+    assert not node.drain
 
 
 @pytest.mark.parametrize("query", ["", "?stale=false"])
