@@ -2,12 +2,13 @@
 
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from nodestate.api import blocking, parameters
 from nodestate.api.cache import Pace, encode_stubs, slices
-from nodestate.api.calls import AGENT_PREFIX, Call, Services, index_line, text_reply
+from nodestate.api.calls import AGENT_PREFIX, Call, index_line, text_reply
+from nodestate.api.listing import encode_parts, filter_of, list_body
 from nodestate.api.parameters import PLAIN_READ, ReadOptions
 from nodestate.api.replies import JSON_TYPE, Body, Reply
 from nodestate.api.shapes import (
@@ -16,10 +17,7 @@ from nodestate.api.shapes import (
     EligibilitySent,
     NodeWritten,
     describe_update,
-    join_list,
-    join_pretty_list,
     prettify,
-    prettify_part,
 )
 from nodestate.errors import RequestError
 from nodestate.fsm.state import NODES, State
@@ -33,7 +31,6 @@ from nodestate.model.node import (
 )
 from nodestate.model.node_id import node_key, node_key_prefix
 from nodestate.model.outcome import NODE_NOT_FOUND, Accepted
-from nodestate.query.filters import Filter, compile_filter
 from nodestate.query.paging import Page, parse_per_page, parse_token, read_page
 from nodestate.watch import prefix_key, record_key, table_key
 
@@ -42,9 +39,6 @@ NODE_EVENT_SET: Final = "node event must not be set"
 FORCED_DEADLINE_NS: Final = -1_000_000_000
 """What the old form of a drain request means."""
 WORD_SHOWN_MAX: Final = 64
-BAD_FILTER: Final = (
-    "failed to create result paginator: failed to read filter expression: "
-)
 
 _BEHIND_HEX_DIGITS: Final = "g"
 
@@ -119,7 +113,7 @@ async def _list_some(call: Call, options: ReadOptions) -> Reply:
     """Answer a list that is made for this request alone, in slices over a copy."""
     query, services = call.query, call.services
     prefix = node_key_prefix(query.get("prefix", ""))
-    wanted = _filter_of(query.get("filter", ""))
+    wanted = filter_of(query.get("filter", ""), Node)
     per_page = parse_per_page(query.get("per_page", ""))
     token = parse_token(query.get("next_token", ""))
     shows_resources = parameters.read_field_flag(query, "resources")
@@ -145,20 +139,13 @@ async def _list_some(call: Call, options: ReadOptions) -> Reply:
             shows_os=shows_os,
         )
     else:
-        parts = await _kept_stubs(services, page.nodes)
+        parts = await encode_parts(
+            services.clock, page.nodes, services.lists.stubs.stub
+        )
     if page.next_token:
         token_bytes = page.next_token.encode("ascii")
         headers += b"X-Nomad-NextToken: %b\r\n" % token_bytes
-    return Reply(200, JSON_TYPE + headers, await _list_body(call, parts))
-
-
-def _filter_of(expression: str) -> Filter | None:
-    if not expression:
-        return None
-    try:
-        return compile_filter(expression)
-    except RequestError as error:
-        raise RequestError(f"{BAD_FILTER}{error}") from None
+    return Reply(200, JSON_TYPE + headers, await list_body(call, parts))
 
 
 async def _read_in_slices(
@@ -187,26 +174,6 @@ async def _read_in_slices(
             return Page(found[:-1], next_token=found[-1].id)
         await pace.pause_if_due()
     return Page(found, next_token="")
-
-
-async def _kept_stubs(services: Services, nodes: Sequence[Node]) -> list[bytes]:
-    parts: list[bytes] = []
-    pace = Pace(services.clock)
-    for piece in slices(len(nodes)):
-        parts += map(services.lists.stubs.stub, nodes[piece])
-        await pace.pause_if_due()
-    return parts
-
-
-async def _list_body(call: Call, parts: Sequence[bytes]) -> Body:
-    if not call.is_pretty():
-        return Body(join_list(parts))
-    pretty: list[bytes] = []
-    pace = Pace(call.services.clock)
-    for piece in slices(len(parts)):
-        pretty += map(prettify_part, parts[piece])
-        await pace.pause_if_due()
-    return Body(join_pretty_list(pretty))
 
 
 # Writing
