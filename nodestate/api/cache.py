@@ -5,6 +5,7 @@ the same object, the bytes are right. The list belongs to the table's index.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -51,7 +52,8 @@ class NodeCache:
     """The full JSON of nodes that were read."""
 
     def __init__(self) -> None:
-        self._kept: dict[NodeKey, EncodedNode] = {}
+        # A plain map that loses its first record again and again is ever slower at it.
+        self._kept: OrderedDict[NodeKey, EncodedNode] = OrderedDict()
         self._kept_bytes = 0
 
     def encoded(self, key: NodeKey, node: Node) -> EncodedNode:
