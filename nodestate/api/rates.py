@@ -6,7 +6,7 @@ Requests are limited by when the next one would be due at the rate allowed: who 
 slower than that never waits, and some may come at once. That is one number for a client.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from math import ceil
 from typing import Final
 
@@ -33,7 +33,7 @@ class RequestRates:
         self._clock = clock
         self._of_client = config.requests_per_second_max
         self._of_connection = config.connection_requests_per_second_max
-        self._next_s: dict[str, float] = {}
+        self._next_s: OrderedDict[str, float] = OrderedDict()
         self._swept_at_s = clock.monotonic_s()
         self.are_limited = bool(self._of_client or self._of_connection)
 
@@ -69,13 +69,13 @@ class RequestRates:
         if now_s - self._swept_at_s > BURST_S:
             # Who could ask for a whole burst again is as good as new.
             self._swept_at_s = now_s
-            self._next_s = {
-                client: next_s
+            self._next_s = OrderedDict(
+                (client, next_s)
                 for client, next_s in self._next_s.items()
                 if next_s > now_s
-            }
+            )
         while len(self._next_s) >= CLIENTS_MAX:
-            del self._next_s[next(iter(self._next_s))]
+            self._next_s.popitem(last=False)
 
 
 class WaiterCounts:

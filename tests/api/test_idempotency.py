@@ -1,5 +1,7 @@
 """A write with a key: asked again it is answered again, and does nothing more."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -34,12 +36,12 @@ LOGGED = {
     "node.events": (f"{NODE_PATH}/events", {"SecretID": SECRET, "NodeEvents": LINES}),
 }
 # And those that need a job, and work of it that runs on the node.
-OF_WORK = {
+OF_WORK: dict[str, tuple[str, dict[str, Any] | None]] = {
     "jobs.register": ("/v1/jobs", {"Job": job_body(Priority=60)}),
     "job.register": ("/v1/job/web", {"Job": job_body(Priority=60)}),
     "job.evaluate": ("/v1/job/web/evaluate", None),
     "allocation.stop": ("/v1/allocation/:id/stop", None),
-    "node.report_allocations": (f"{NODE_PATH}/allocations", {"SecretID": SECRET}),
+    "node.report_allocations": (f"{NODE_PATH}/allocations", None),
 }
 BATCH = {"Nodes": [node_body(), node_body(OTHER_ID), node_body("no-id")]}
 # They read, ask the leader, change servers, or refuse whatever is sent.
@@ -204,7 +206,8 @@ async def test_work_that_is_asked_for_again_is_done_once(api, name):
     path, body = OF_WORK[name]
     path = path.replace(":id", id_)
     if name == "node.report_allocations":
-        body = {**body, "Alloc": [{"ID": id_, "ClientStatus": "running"}]}
+        reported = [{"ID": id_, "ClientStatus": "running"}]
+        body = {"SecretID": SECRET, "Alloc": reported}
 
     first = await api.ask("PUT", path, body, KEY)
     index = api.replica.state().table_index(EVALUATIONS)
