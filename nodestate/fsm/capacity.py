@@ -95,8 +95,11 @@ def _with_device(networks: list[NetworkResource] | None) -> list[NetworkResource
 
 @lru_cache(maxsize=PORT_TEXTS_KEPT_MAX)
 def parse_ports(text: str) -> frozenset[int]:
-    """Return the ports of a text such as `22,80,8000-9000`; none if it cannot be read."""
-    ports: set[int] = set()
+    """Return the ports of a text such as `22,80,8000-9000`; none if it cannot be read.
+
+    Each port is looked at once, however many parts of the text have it.
+    """
+    ranges: list[tuple[int, int]] = []
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
         bounds = (first.strip(), (last or first).strip())
@@ -104,7 +107,12 @@ def parse_ports(text: str) -> frozenset[int]:
             return frozenset()
         if any(len(bound) > 5 or int(bound) > PORT_MAX for bound in bounds):
             return frozenset()
-        ports.update(range(int(bounds[0]), int(bounds[1]) + 1))
+        ranges.append((int(bounds[0]), int(bounds[1])))
+    ports: set[int] = set()
+    following = 0
+    for first, last in sorted(ranges):
+        ports.update(range(max(first, following), last + 1))
+        following = max(following, last + 1)
     return frozenset(ports)
 
 

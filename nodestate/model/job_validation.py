@@ -24,6 +24,8 @@ from nodestate.model.job import (
 from nodestate.model.node import NetworkResource
 
 PRIORITY_MAX: Final = 100
+JOB_COUNT_MAX: Final = 50_000
+"""Allocations of one job: a scheduler has each in its hand, wanted or there. Nomad's own."""
 CPU_MIN: Final = 20
 MEMORY_MIN_MB: Final = 10
 DISK_MIN_MB: Final = 10
@@ -113,6 +115,9 @@ def _of_job(job: Job) -> Iterator[str]:
     yield from _of_preferences(job, job)
     if not job.task_groups:
         yield "Missing job task groups"
+    count = sum(max(group.count, 0) for group in job.task_groups)
+    if count > JOB_COUNT_MAX:
+        yield f"total count was greater than job_max_count: {count} > {JOB_COUNT_MAX}"
 
 
 def _of_job_id(job: Job) -> Iterator[str]:

@@ -103,6 +103,16 @@ def test_a_system_job_is_once_on_each_node():
     )
 
 
+def test_all_groups_together_are_limited():
+    most = [{**GROUP, "Count": 49_999}, {**GROUP, "Name": "h", "Count": 1}]
+    more = [most[0], {**most[1], "Count": 2}]
+
+    assert of_job(TaskGroups=most) == ""
+    assert of_job(TaskGroups=more) == listed(
+        ["total count was greater than job_max_count: 50001 > 50000"]
+    )
+
+
 AFFINITY = {"LTarget": "a", "RTarget": "b", "Operand": "="}
 
 
