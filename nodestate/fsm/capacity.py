@@ -110,9 +110,9 @@ def parse_ports(text: str) -> frozenset[int]:
         ranges.append((int(bounds[0]), int(bounds[1])))
     ports: set[int] = set()
     following = 0
-    for first, last in sorted(ranges):
-        ports.update(range(max(first, following), last + 1))
-        following = max(following, last + 1)
+    for begin, end in sorted(ranges):
+        ports.update(range(max(begin, following), end + 1))
+        following = max(following, end + 1)
     return frozenset(ports)
 
 
