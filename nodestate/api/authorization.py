@@ -50,9 +50,10 @@ def _may_be_stale(call: Call) -> bool:
     A change has no such answer: what is permitted to nobody any more is not to be had by
     asking for it.
     """
+    if call.request.method not in {"GET", "HEAD"}:
+        return False
     word = call.query.get("stale")
-    is_stale = word is not None and (word == "" or parse_boolean(word) is True)
-    return is_stale and call.request.method in {"GET", "HEAD"}
+    return word is not None and (word == "" or parse_boolean(word) is True)
 
 
 async def _is_made_fresh(call: Call) -> bool:
