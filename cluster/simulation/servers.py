@@ -21,6 +21,7 @@ from cluster.simulation.surroundings import (
     SimulatedSpawner,
     UnreadMetrics,
 )
+from nodestate.api.rates import WaiterCounts
 from nodestate.config import ServerConfig, ServerEntry
 from nodestate.errors import SnapshotError
 from nodestate.fsm.state import State
@@ -144,6 +145,7 @@ class SimulatedServer:
             watch=self.watch,
             view=self.replica,
             waiting_count=0,
+            waiters=WaiterCounts(config),
             is_stopping=False,
         )
         self.waiting: dict[int, tuple[NodeKey | None, int, float]] = {}

@@ -371,6 +371,8 @@ async def propose(
 class _BlockingCall:
     """As much of a request as a blocking read looks at."""
 
+    address = "127.0.0.1"
+
     def __init__(self, server: SimulatedServer) -> None:
         self.services = server.services
         self.request = SimpleNamespace(transport=self)

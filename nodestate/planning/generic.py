@@ -47,17 +47,27 @@ class _Later(NamedTuple):
 class _Sets:
     """The allocations of a group, by what is to become of them.
 
-    `kept` are those that count, failed ones among them that are not replaced now.
+    `kept` are those that count, failed ones among them that are not replaced now. `ended`
+    is batch work that was told to stop, and had ended well.
     """
 
-    __slots__ = ("kept", "later", "lost", "migrating", "now")
+    __slots__ = ("ended", "kept", "later", "lost", "migrating", "now")
 
     def __init__(self) -> None:
         self.kept: list[Allocation] = []
+        self.ended: list[Allocation] = []
         self.migrating: list[Allocation] = []
         self.lost: list[Allocation] = []
         self.now: list[Allocation] = []
         self.later: list[_Later] = []
+
+    def keep_ended(self) -> None:
+        """Count what has ended, each name once: it may have been placed again since."""
+        names = {one.name for one in (*self.kept, *self.migrating, *self.now)}
+        for allocation in self.ended:
+            if allocation.name not in names:
+                names.add(allocation.name)
+                self.kept.append(allocation)
 
     def taken(self) -> set[int]:
         """Return the numbers of names that are in use."""
@@ -106,6 +116,7 @@ def _classify(
             sets.lost.append(allocation)
         else:
             sets.kept.append(allocation)
+    sets.keep_ended()
     return sets
 
 
@@ -118,7 +129,7 @@ def _classify_over(
         return
     if allocation.is_server_terminal:
         if is_batch and allocation.is_successful:
-            sets.kept.append(allocation)
+            sets.ended.append(allocation)
     elif allocation.client_status == COMPLETE:
         # A service must not end: it is placed again.
         if is_batch:

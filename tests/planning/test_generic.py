@@ -366,6 +366,21 @@ def test_finished_batch_work_counts_though_it_was_told_to_stop():
     assert work.reconcile().placed == [0]
 
 
+def test_batch_work_that_was_told_to_stop_counts_once_for_its_name():
+    """It may have been placed anew meanwhile, where there was no room to move it."""
+    work = Work(job(group(count=3), kind=BATCH))
+    work.runs([1, 1], desired_status="stop", **complete())
+
+    assert work.reconcile().placed == [0, 2]
+
+
+def test_batch_work_that_was_told_to_stop_does_not_count_beside_what_took_its_name():
+    work = Work(job(group(count=2), kind=BATCH))
+    work.runs([0], desired_status="stop", **complete()).runs([0, 1])
+
+    assert work.reconcile().is_nothing()
+
+
 @pytest.mark.row("RC37")
 def test_another_incarnation_starts_afresh():
     """RC37."""
