@@ -17,12 +17,14 @@ import structlog
 import uvloop
 
 from nodestate import __version__, telemetry
+from nodestate.acl import hcl
 from nodestate.api import app
 from nodestate.api.listener import HttpListener
 from nodestate.clock import SystemClock, SystemIdSource
 from nodestate.config import ServerConfig
 from nodestate.errors import ConfigError, NodestateError
 from nodestate.leader.services import LeaderServices
+from nodestate.query import expressions
 from nodestate.replication.administration import Administration
 from nodestate.replication.disk import SystemDisk
 from nodestate.replication.network import SystemNetwork
@@ -183,8 +185,15 @@ class Server:
         """Once the log is replayed, spare the collector the walk over what stays."""
         while not self.replica.is_caught_up():
             await self._clock.sleep(REPLAY_POLL_S)
+        await asyncio.to_thread(self._prepare_parsers)
         gc.collect()
         gc.freeze()
+
+    def _prepare_parsers(self) -> None:
+        """Make them before the first who needs one; the start need not wait for them."""
+        expressions.prepare()
+        if self._config.acl_enabled:
+            hcl.prepare()
 
 
 async def serve(

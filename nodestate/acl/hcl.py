@@ -15,6 +15,7 @@ text is read.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -119,7 +120,8 @@ def parse_rules_text(text: str) -> Body:
         )
     is_json = text.lstrip().startswith("{")
     # Fed word by word, so that nothing is built of a text that has too many.
-    parsing: Any = (_JSON_PARSER if is_json else _HCL_PARSER).parse_interactive(text)
+    parser = _json_parser() if is_json else _hcl_parser()
+    parsing: Any = parser.parse_interactive(text)
     try:
         for number, _ in enumerate(parsing.iter_parse(), 1):
             if number > TEXT_WORDS_MAX:
@@ -231,5 +233,20 @@ class _Tree(Transformer[Token, Body]):
         return Other(str(literal))
 
 
-_HCL_PARSER: Final = Lark(_HCL, parser="lalr", transformer=_Tree())
-_JSON_PARSER: Final = Lark(_JSON, parser="lalr", transformer=_Tree())
+# Made when they are first needed: that takes longer than all else about a start.
+
+
+@cache
+def _hcl_parser() -> Lark:
+    return Lark(_HCL, parser="lalr", transformer=_Tree())
+
+
+@cache
+def _json_parser() -> Lark:
+    return Lark(_JSON, parser="lalr", transformer=_Tree())
+
+
+def prepare() -> None:
+    """Make the parsers now, so that the first text need not wait for them; on any thread."""
+    _hcl_parser()
+    _json_parser()

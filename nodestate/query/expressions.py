@@ -8,6 +8,7 @@ can exhaust Python's.
 import re
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -141,7 +142,7 @@ def parse_expression(text: str) -> Expression:
         )
     try:
         # The transformer below makes the parser return what `start` returns.
-        tree: Expression = _PARSER.parse(text)  # type: ignore[assignment]
+        tree: Expression = _parser().parse(text)  # type: ignore[assignment]
     except UnexpectedInput as error:
         raise RequestError(_misfit(text, error)) from error
     return tree
@@ -293,4 +294,12 @@ class _Tree(Transformer[Token, Expression]):
         return _Operand(literal[1:-1])
 
 
-_PARSER: Final = Lark(_GRAMMAR, parser="lalr", transformer=_Tree())
+@cache
+def _parser() -> Lark:
+    """Make the parser when it is first needed: every command would wait for it."""
+    return Lark(_GRAMMAR, parser="lalr", transformer=_Tree())
+
+
+def prepare() -> None:
+    """Make the parser now, so that the first expression need not wait; on any thread."""
+    _parser()
