@@ -74,10 +74,10 @@ async def test_arbitrary_bytes_change_nothing_and_are_logged_once(
         assert await cluster.wait_for_leader() == leader
         assert [await cluster.get(f, "/v1/nodes") for f in cluster.servers] == before
         later = [refusals(cluster, files) for files in cluster.servers]
-        # The first of an address, and then the tenth and the hundredth.
-        assert all(
-            0 < now - then <= 2 for then, now in zip(earlier, later, strict=True)
-        )
+        # The first of an address, and then the tenth and the hundredth; the first few may
+        # have been those of before.
+        assert all(later)
+        assert all(now - then <= 2 for then, now in zip(earlier, later, strict=True))
         assert not list(leader.directory.rglob("hostile-bytes-were-run"))
 
 
