@@ -156,6 +156,7 @@ def test_nodes(site: Site) -> None:
 
 def test_nodes_page_by_page(site: Site) -> None:
     site.add_node(3)
+    site.add_node(33)
     everything = [one["ID"] for one in site.nomad.nodes]
 
     first = site.nomad.nodes.get_nodes(per_page="1")

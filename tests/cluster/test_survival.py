@@ -12,7 +12,7 @@ from tests.cluster.running import RunningCluster, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
-LEADER_KILLS = 5
+LEADER_KILLS = 3
 WRITES_BETWEEN = 100
 READS_AT_ONCE = 32
 

@@ -15,7 +15,7 @@ from cluster.simulation.judge import Trace
 from cluster.simulation.schedule import decode_schedule, encode_schedule, read_schedule
 
 SCHEDULES = Path(__file__).parent / "schedules"
-SEEDS_EACH = {1: 50, 3: 50, 5: 30}
+SEEDS_EACH = {1: 40, 3: 40, 5: 20}
 GROUPS = [(first, servers) for first in (1, 51, 101) for servers in (3, 5)] + [(1, 1)]
 PRINT_TRACE = """
 from hashlib import sha256
