@@ -1,7 +1,10 @@
 """What should be proposed next: pure functions over a view and a time.
 
-Which drains are over, and how long a node may be silent. The leader's services ask again
-whenever the state has moved, and propose what they are told.
+`scheduling` has an evaluation come to a plan: `generic` and `system` say what their jobs
+want that is not there, `selection` on which node it goes. `drains` says what is to move now
+and which drains are over, `garbage` what can be removed, `heartbeats` how long a node may
+be silent. The leader's services ask again whenever the state has moved, and propose what
+they are told.
 
 This room knows no clock, no log and no network, and not who asks: the time is an
 argument, and so is every setting. It reads the state machine's tables and writes none of
